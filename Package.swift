@@ -1,0 +1,57 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let realModule = Target.Dependency.product(name: "RealModule", package: "swift-numerics")
+
+let package = Package(
+  name: "VulkanAttention",
+  products: [
+    .library(name: "VulkanAttention", targets: ["VulkanAttention"]),
+    .library(name: "AttentionReference", targets: ["AttentionReference"]),
+    .executable(name: "vkattn", targets: ["vkattn"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
+  ],
+  targets: [
+    // Shaders: GLSL compiled to SPIR-V at build time, embedded as base64.
+    .target(name: "ShaderLibrary", path: "Shaders", plugins: ["CompileShaders"]),
+    .plugin(
+      name: "CompileShaders", capability: .buildTool(), dependencies: ["ShaderCompiler"],
+      path: "Tools/CompileShaders"),
+    .executableTarget(name: "ShaderCompiler", path: "Tools/ShaderCompiler"),
+
+    // Libraries.
+    .systemLibrary(name: "CVulkan", pkgConfig: "vulkan", providers: [.apt(["libvulkan-dev"])]),
+    .target(name: "VulkanRuntime", dependencies: ["CVulkan", "ShaderLibrary", logging]),
+    .target(name: "VulkanAttention", dependencies: ["VulkanRuntime", "ShaderLibrary"]),
+    .target(name: "AttentionReference", dependencies: [realModule]),
+    .target(name: "CaseFiles"),
+
+    // The command and what it measures.
+    .target(
+      name: "KernelBenchmarks",
+      dependencies: ["VulkanAttention", "AttentionReference", "CaseFiles", realModule],
+      path: "Benchmarks/KernelBenchmarks"),
+    .executableTarget(
+      name: "vkattn", dependencies: ["KernelBenchmarks", argumentParser, logging],
+      path: "Tools/vkattn"),
+
+    // Tests mirror Sources.
+    .target(
+      name: "TestSupport", dependencies: ["VulkanAttention", "AttentionReference"],
+      path: "Tests/TestSupport"),
+    .testTarget(name: "ShaderLibraryTests", dependencies: ["VulkanAttention", "ShaderLibrary"]),
+    .testTarget(name: "VulkanRuntimeTests", dependencies: ["TestSupport", "VulkanRuntime"]),
+    .testTarget(name: "AttentionReferenceTests", dependencies: ["TestSupport", "CaseFiles"]),
+    .testTarget(name: "CaseFilesTests", dependencies: ["TestSupport", "CaseFiles"]),
+    .testTarget(
+      name: "VulkanAttentionTests", dependencies: ["TestSupport", "VulkanAttention"]),
+    .testTarget(name: "CommandTests", dependencies: ["TestSupport", "KernelBenchmarks", "vkattn"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,80 @@
+// Element types of tensors in memory, and loads and stores of them by device address.
+//
+// An element type is a number (a specialization constant of the kernel), so every `type ==` test below
+// is folded by the driver and one SPIR-V module serves all types. Addresses are in bytes; an access of
+// N elements must be aligned to N * elementBytes(type). Arithmetic is always done in f32.
+
+#ifndef ELEMENT_TYPES_GLSL
+#define ELEMENT_TYPES_GLSL
+
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_scalar_block_layout : require
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+
+const uint ELEMENT_F32 = 0;
+const uint ELEMENT_F16 = 1;
+const uint ELEMENT_BF16 = 2;
+
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer WordReference { uint value; };
+layout(buffer_reference, scalar, buffer_reference_align = 8) buffer WordPairReference { uvec2 value; };
+layout(buffer_reference, scalar, buffer_reference_align = 16) buffer WordQuadReference { uvec4 value; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer FloatReference { float value; };
+layout(buffer_reference, scalar, buffer_reference_align = 16) buffer FloatQuadReference { vec4 value; };
+
+/// The size of one element in bytes.
+uint elementBytes(const uint type) {
+  return type == ELEMENT_F32 ? 4u : 2u;
+}
+
+/// The low and the high 16-bit element of a word as f32.
+vec2 unpackElements(const uint type, uint word) {
+  if (type == ELEMENT_BF16) {
+    return vec2(uintBitsToFloat(word << 16), uintBitsToFloat(word & 0xffff0000u));
+  }
+  return unpackHalf2x16(word);
+}
+
+/// Two f32 values rounded to nearest even as 16-bit elements, `values.x` in the low half.
+uint packElements(const uint type, vec2 values) {
+  if (type == ELEMENT_BF16) {
+    uvec2 bits = floatBitsToUint(values);
+    uvec2 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    // Rounding must not carry a NaN's payload into an infinity.
+    rounded = mix(rounded, (bits >> 16) | 0x40u, isnan(values));
+    return rounded.x | (rounded.y << 16);
+  }
+  return packHalf2x16(values);
+}
+
+/// Four consecutive elements as f32.
+vec4 loadElements4(const uint type, uint64_t address) {
+  if (type == ELEMENT_F32) {
+    return FloatQuadReference(address).value;
+  }
+  uvec2 words = WordPairReference(address).value;
+  return vec4(unpackElements(type, words.x), unpackElements(type, words.y));
+}
+
+/// Eight consecutive elements as f32; one 16-byte load for 16-bit types.
+void loadElements8(const uint type, uint64_t address, out vec4 low, out vec4 high) {
+  if (type == ELEMENT_F32) {
+    low = FloatQuadReference(address).value;
+    high = FloatQuadReference(address + 16ul).value;
+  } else {
+    uvec4 words = WordQuadReference(address).value;
+    low = vec4(unpackElements(type, words.x), unpackElements(type, words.y));
+    high = vec4(unpackElements(type, words.z), unpackElements(type, words.w));
+  }
+}
+
+/// Stores four f32 values as consecutive elements.
+void storeElements4(const uint type, uint64_t address, vec4 values) {
+  if (type == ELEMENT_F32) {
+    FloatQuadReference(address).value = values;
+  } else {
+    WordPairReference(address).value =
+      uvec2(packElements(type, values.xy), packElements(type, values.zw));
+  }
+}
+
+#endif

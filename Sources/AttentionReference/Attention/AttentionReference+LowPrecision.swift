@@ -1,0 +1,47 @@
+/// A type in which tensors are kept in memory.
+public enum StorageType: Sendable, Hashable, CaseIterable {
+  /// IEEE binary32.
+  case f32
+  /// IEEE binary16.
+  case f16
+  /// bfloat16: binary32 cut to 8 bits of significand, rounded to nearest even.
+  case bf16
+
+  /// `value` as it reads back after being stored; overflow gives an infinity, NaN stays NaN.
+  public func rounded(_ value: Double) -> Double {
+    switch self {
+    case .f32: return Double(Float(value))
+    case .f16: return Double(Float16(value))
+    case .bf16:
+      let narrow = Float(value)
+      guard narrow.isFinite else { return Double(narrow) }
+      let bits = narrow.bitPattern
+      // Half of the last kept place, one less when that place is even: ties go to even.
+      let kept = (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000
+      return Double(Float(bitPattern: kept))
+    }
+  }
+}
+
+/// The same formula as `attention`, with inputs, probabilities and outputs rounded to `storage`.
+///
+/// This is what a careful evaluation in that type can reach, the yardstick of FlashAttention's
+/// rule: the error of a kernel against the exact result is to be at most twice the error of this
+/// one (Dao et al., tests/test_flash_attn.py). Scores, sums and log-sum-exp stay in Double.
+///
+/// - Parameters:
+///   - q: queries, `[B, S, H, D]`, row-major.
+///   - k: keys, `[B, T, G, D]`, row-major.
+///   - v: values, `[B, T, G, E]`, row-major.
+///   - dimensions: the sizes.
+///   - options: scale, masks and changes to the scores.
+///   - storage: the type to round to.
+///   - rows: the rows to evaluate; nil for all.
+public func lowPrecisionAttention(
+  q: [Double], k: [Double], v: [Double], dimensions: AttentionDimensions,
+  options: AttentionOptions = AttentionOptions(), storage: StorageType, rows: [Int]? = nil
+) -> AttentionOutput {
+  evaluateRows(
+    q.map(storage.rounded), k.map(storage.rounded), v.map(storage.rounded), dimensions, options,
+    storage: storage, rows: rows)
+}

@@ -1,0 +1,99 @@
+/// Tiled exact attention on one device, ready to be recorded or run.
+///
+/// Safe to share between tasks: it holds a plan and a pipeline, no buffers.
+public final class AttentionKernel: Sendable {
+  /// How the request runs.
+  public let plan: AttentionPlan
+  private let device: ComputeDevice
+  private let pipeline: ComputePipeline
+
+  /// The problem.
+  public var request: AttentionRequest { plan.request }
+
+  /// Prepares a plan on a device; compiles its pipeline where no one has before.
+  ///
+  /// - Throws: `AttentionError.pathUnavailable` or `device`.
+  public init(_ plan: AttentionPlan, on device: ComputeDevice) throws(AttentionError) {
+    let description = try plan.pipelineDescription()
+    self.plan = plan
+    self.device = device
+    pipeline = try wrappingDeviceErrors { () throws(VulkanError) in
+      try device.pipeline(description)
+    }
+  }
+
+  /// Plans and prepares a request.
+  ///
+  /// - Parameters:
+  ///   - request: the problem.
+  ///   - device: where it runs.
+  ///   - path: forces a path; nil chooses the best.
+  /// - Throws: what `AttentionPlan.init` and the other initialiser throw.
+  public convenience init(
+    _ request: AttentionRequest, on device: ComputeDevice, path: AttentionPath? = nil
+  ) throws(AttentionError) {
+    try self.init(
+      AttentionPlan(request, device: device.capabilities, path: path), on: device)
+  }
+
+  /// Appends the whole attention to a recorder. It does not submit, wait or allocate.
+  ///
+  /// A long attention recorded this way is one submission; `run` cuts it into pieces.
+  ///
+  /// - Throws: `bufferTooSmall`, `misaligned`, `overlappingOutput`, `missingLogSumExpBuffer`, or
+  ///   `device`, before anything is appended.
+  public func record(
+    _ buffers: AttentionBuffers, into recorder: Recorder
+  ) throws(AttentionError) {
+    try buffers.check(for: request)
+    for piece in plan.pieces { try record(piece, buffers, into: recorder) }
+  }
+
+  /// Runs the attention piece by piece and returns when the outputs are there.
+  ///
+  /// A cancelled task stops before the next piece; outputs are then incomplete.
+  ///
+  /// - Parameters:
+  ///   - buffers: the tensors.
+  ///   - progress: called with the share of the pieces that are done, from 0 to 1.
+  /// - Throws: as `record`, and `device(.cancelled)`.
+  public func run(
+    _ buffers: AttentionBuffers, progress: (@Sendable (Double) -> Void)? = nil
+  ) async throws(AttentionError) {
+    try buffers.check(for: request)
+    var pending: [Submission] = []
+    for (index, piece) in plan.pieces.enumerated() {
+      if Task.isCancelled { throw .device(.cancelled) }
+      // One piece runs while the next one is recorded; more in flight would delay cancellation.
+      if pending.count == 2 { try await complete(pending.removeFirst()) }
+      let recorder = try wrappingDeviceErrors(device.makeRecorder)
+      try record(piece, buffers, into: recorder)
+      pending.append(
+        try wrappingDeviceErrors { () throws(VulkanError) in try device.submit(recorder) })
+      progress?(Double(index) / Double(plan.pieces.count))
+    }
+    for submission in pending { try await complete(submission) }
+    progress?(1)
+  }
+
+  private func record(
+    _ piece: AttentionPlan.Piece, _ buffers: AttentionBuffers, into recorder: Recorder
+  ) throws(AttentionError) {
+    try wrappingDeviceErrors { () throws(VulkanError) in
+      try recorder.dispatch(
+        pipeline,
+        pushConstants: AttentionPushConstants(
+          request, buffers: buffers, firstTile: piece.lowerBound),
+        groups: WorkgroupCount(x: piece.count, y: request.queryHeads, z: request.batchSize),
+        accesses: buffers.accesses(for: request))
+    }
+  }
+
+  private func complete(_ submission: Submission) async throws(AttentionError) {
+    do {
+      try await submission.completed()
+    } catch {
+      throw .device(error)
+    }
+  }
+}

@@ -1,0 +1,13 @@
+/// The ways in which a device can run tiled attention.
+public enum AttentionPath: String, Sendable, Hashable, Codable, CaseIterable {
+  /// Query rows in the registers of each invocation, keys and values read at addresses that are the
+  /// same for a whole subgroup; no shared memory, no barrier. The best on CPU-like devices.
+  case row
+  /// Tiles in shared memory, register-tiled products, subgroup reductions. Runs on any GPU.
+  case subgroup
+  /// Cooperative matrices (`VK_KHR_cooperative_matrix`): the matrix units of a GPU.
+  case matrix
+
+  /// The shader's name in the library.
+  var shaderName: String { "attention_\(rawValue)" }
+}

@@ -1,0 +1,17 @@
+/// How a kernel cuts the problem: what a workgroup does, and the shader's own constants for it.
+public struct AttentionTile: Sendable, Hashable {
+  /// Invocations of one workgroup.
+  public let workgroupSize: Int
+  /// Query rows of one head that one workgroup computes.
+  public let queryRows: Int
+  /// Shared memory of one workgroup in bytes.
+  public let sharedBytes: Int
+  /// The subgroup size that the kernel relies on; nil where any will do.
+  public let subgroupSize: Int?
+  /// The shader variant that runs it.
+  public let shaderName: String
+  /// The path's specialization constants by their names in the shader.
+  public let constants: [String: UInt32]
+  /// Where the numbers come from: the measurement that chose them, or that they were asked for.
+  public let provenance: String
+}

@@ -1,0 +1,144 @@
+internal import CVulkan
+public import Logging
+
+/// An open device: the way to buffers, pipelines, recorders and submissions.
+///
+/// Safe to share between tasks. What was made with one device does not work with another.
+public final class ComputeDevice: Sendable {
+  /// How a device is opened.
+  public struct Options: Sendable {
+    /// Turns the validation layers on and receives what they say.
+    public var validationLog: ValidationLog?
+    /// Where pipelines are kept between runs; nil keeps them in memory only.
+    public var pipelineCacheDirectory: String? = PipelineCacheFile.defaultDirectory
+    /// Receives what the runtime has to tell; silent by default.
+    public var logger = Logger(label: "VulkanAttention") { _ in SwiftLogNoOpLogHandler() }
+    /// Copies through staging buffers even where the host reaches device memory.
+    public var forcesStaging = false
+
+    /// Options with their defaults.
+    public init() {}
+  }
+
+  let logical: LogicalDevice
+  let pool: MemoryPool
+  let queue: SubmissionQueue
+  let pipelines: PipelineStore
+  let logger: Logger
+
+  /// What the device is and can do.
+  public var capabilities: DeviceCapabilities { logical.capabilities }
+
+  /// Whether the device was lost; a lost device refuses all work.
+  public var isLost: Bool { logical.isLost }
+
+  /// Bytes of device memory that this device holds in its pools.
+  public var reservedByteCount: Int { pool.reservedByteCount }
+
+  /// Opens a device.
+  ///
+  /// - Parameters:
+  ///   - selection: which one; the best by default.
+  ///   - options: validation, logging and where pipelines are kept.
+  /// - Throws: `loaderMissing`, `noDevice`, `missingFeatures`, `validationLayerMissing`.
+  public static func open(
+    _ selection: DeviceSelection = .best, options: Options = Options()
+  ) throws(VulkanError) -> ComputeDevice {
+    try open(selection, options: options) { _ in }
+  }
+
+  /// As `open`, on an instance that is there already.
+  public convenience init(
+    instance: VulkanInstance, selection: DeviceSelection = .best, options: Options = Options()
+  ) throws(VulkanError) {
+    try self.init(instance: instance, selection: selection, options: options) { _ in }
+  }
+
+  static func open(
+    _ selection: DeviceSelection, options: Options, adjustCalls: (inout DeviceCalls) -> Void
+  ) throws(VulkanError) -> ComputeDevice {
+    try ComputeDevice(
+      instance: VulkanInstance(validationLog: options.validationLog), selection: selection,
+      options: options, adjustCalls: adjustCalls)
+  }
+
+  init(
+    instance: VulkanInstance, selection: DeviceSelection, options: Options,
+    adjustCalls: (inout DeviceCalls) -> Void
+  ) throws(VulkanError) {
+    var capabilities = try selection.choose(from: instance.devices())
+    if options.forcesStaging { capabilities.hasUnifiedMemory = false }
+    let physical = try instance.physicalDevices()[capabilities.index]
+    logical = try LogicalDevice(
+      instance: instance, physical: physical, capabilities: capabilities,
+      adjustCalls: adjustCalls)
+    logger = options.logger
+    pool = MemoryPool(logical)
+    queue = try SubmissionQueue(logical)
+    pipelines = try PipelineStore(
+      logical, directory: options.pipelineCacheDirectory, logger: options.logger)
+    logger.info(
+      "opened device",
+      metadata: [
+        "device": "\(capabilities.name)", "driver": "\(capabilities.driverInfo)",
+      ])
+  }
+
+  deinit {
+    do throws(VulkanError) {
+      try pipelines.save()
+    } catch {
+      logger.warning("\(error)")
+    }
+  }
+
+  /// Makes a buffer; its contents are undefined.
+  ///
+  /// - Parameters:
+  ///   - byteCount: the size, 0 or more.
+  ///   - purpose: who touches it.
+  ///   - label: what it is for, named in errors.
+  /// - Throws: `outOfMemory`, `limitExceeded`, `deviceLost`.
+  public func makeBuffer(
+    byteCount: Int, purpose: MemoryPurpose = .device, label: String = "buffer"
+  ) throws(VulkanError) -> DeviceBuffer {
+    try logical.checkAlive("allocation")
+    guard byteCount >= 0 else {
+      throw .outOfBounds(what: label, requestedBytes: byteCount, availableBytes: 0)
+    }
+    return DeviceBuffer(
+      allocation: try pool.allocate(byteCount, purpose: purpose, label: label),
+      byteCount: byteCount)
+  }
+
+  /// Starts a list of commands.
+  public func makeRecorder() throws(VulkanError) -> Recorder {
+    try queue.makeRecorder()
+  }
+
+  /// Sends a recorder's commands to the device; the recorder is used up.
+  ///
+  /// - Throws: `alreadySubmitted`, `wrongDevice`, `deviceLost`, `outOfMemory`.
+  public func submit(_ recorder: Recorder) throws(VulkanError) -> Submission {
+    guard recorder.logical === logical else {
+      throw .wrongDevice(
+        what: "recorder", expected: capabilities.name,
+        actual: recorder.logical.capabilities.name)
+    }
+    return try queue.submit(recorder)
+  }
+
+  /// The pipeline of a description, compiled on first use and shared from then on.
+  ///
+  /// - Throws: `shaderUnavailable`, `shaderMismatch`, `limitExceeded`, or the failed call.
+  public func pipeline(_ description: PipelineDescription) throws(VulkanError) -> ComputePipeline {
+    try pipelines.pipeline(description)
+  }
+
+  /// Writes the compiled pipelines to the cache folder now instead of when the device is closed.
+  ///
+  /// - Throws: `cacheNotWritable`, or the failed call.
+  public func savePipelines() throws(VulkanError) {
+    try pipelines.save()
+  }
+}

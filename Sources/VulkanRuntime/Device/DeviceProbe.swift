@@ -1,0 +1,173 @@
+internal import CVulkan
+#if canImport(Glibc)
+  internal import Glibc
+#elseif canImport(Musl)
+  internal import Musl
+#else
+  internal import Darwin
+#endif
+
+/// Reads a physical device's properties and features.
+struct DeviceProbe {
+  private let device: VkPhysicalDevice
+  private let calls: InstanceCalls
+  /// The names of the device's extensions.
+  let extensions: Set<String>
+  private let apiVersion: UInt32
+
+  init(_ device: VkPhysicalDevice, calls: InstanceCalls) throws(VulkanError) {
+    self.device = device
+    self.calls = calls
+    let properties = try vulkanArray(
+      of: "vkEnumerateDeviceExtensionProperties", filledWith: VkExtensionProperties()
+    ) { calls.vkEnumerateDeviceExtensionProperties(device, nil, $0, $1) }
+    extensions = Set(properties.map { text($0.extensionName) })
+    var base = VkPhysicalDeviceProperties2()
+    base.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2
+    calls.vkGetPhysicalDeviceProperties2(device, &base)
+    apiVersion = base.properties.apiVersion
+  }
+
+  /// Whether the version or the extension brings subgroup size control.
+  var hasSubgroupSizeControl: Bool {
+    apiVersion >= vulkanVersion(1, 3) || extensions.contains("VK_EXT_subgroup_size_control")
+  }
+
+  /// Fills in the names in `VKATTN_DISABLE`, a list separated by commas.
+  static func vetoes(environment: String?) -> Set<DeviceCapabilities.Feature> {
+    Set(
+      (environment ?? "").split(separator: ",").compactMap {
+        DeviceCapabilities.Feature(rawValue: String($0))
+      })
+  }
+
+  func capabilities(index: Int) throws(VulkanError) -> DeviceCapabilities {
+    let chain = StructureChain()
+    var id = VkPhysicalDeviceIDProperties()
+    id.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES
+    let ids = chain.append(id)
+    var driver = VkPhysicalDeviceDriverProperties()
+    driver.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES
+    let drivers = chain.append(driver)
+    var subgroup = VkPhysicalDeviceSubgroupProperties()
+    subgroup.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES
+    let subgroups = chain.append(subgroup)
+    var maintenance = VkPhysicalDeviceMaintenance3Properties()
+    maintenance.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES
+    let maintenances = chain.append(maintenance)
+    var sizes: UnsafeMutablePointer<VkPhysicalDeviceSubgroupSizeControlProperties>?
+    if hasSubgroupSizeControl {
+      var size = VkPhysicalDeviceSubgroupSizeControlProperties()
+      size.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES
+      sizes = chain.append(size)
+    }
+    var multiprocessors: UnsafeMutablePointer<VkPhysicalDeviceShaderSMBuiltinsPropertiesNV>?
+    if extensions.contains("VK_NV_shader_sm_builtins") {
+      var builtins = VkPhysicalDeviceShaderSMBuiltinsPropertiesNV()
+      builtins.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV
+      multiprocessors = chain.append(builtins)
+    }
+    var cores: UnsafeMutablePointer<VkPhysicalDeviceShaderCoreProperties2AMD>?
+    if extensions.contains("VK_AMD_shader_core_properties2") {
+      var core = VkPhysicalDeviceShaderCoreProperties2AMD()
+      core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_2_AMD
+      cores = chain.append(core)
+    }
+    var base = VkPhysicalDeviceProperties2()
+    base.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2
+    base.pNext = chain.head
+    calls.vkGetPhysicalDeviceProperties2(device, &base)
+    let properties = base.properties
+    let limits = properties.limits
+
+    let kind = Self.kind(properties.deviceType)
+    let memory = memory()
+    let subgroupSize = Int(subgroups.pointee.subgroupSize)
+    let computeUnits: Int? =
+      multiprocessors.map { Int($0.pointee.shaderSMCount) }
+      ?? cores.map { Int($0.pointee.activeComputeUnitCount) }
+      ?? (kind == .cpu ? sysconf(Int32(_SC_NPROCESSORS_ONLN)) : nil)
+    let features = features().subtracting(
+      Self.vetoes(environment: getenv("VKATTN_DISABLE").map { String(cString: $0) }))
+    return DeviceCapabilities(
+      index: index, name: text(properties.deviceName), kind: kind,
+      vendorID: properties.vendorID, deviceID: properties.deviceID,
+      deviceUUID: hexadecimal(ids.pointee.deviceUUID),
+      driverUUID: hexadecimal(ids.pointee.driverUUID),
+      pipelineCacheUUID: hexadecimal(properties.pipelineCacheUUID),
+      driverName: text(drivers.pointee.driverName), driverInfo: text(drivers.pointee.driverInfo),
+      apiVersion:
+        "\(apiVersion >> 22 & 0x7F).\(apiVersion >> 12 & 0x3FF).\(apiVersion & 0xFFF)",
+      features: features, subgroupSize: subgroupSize,
+      minSubgroupSize: sizes.map { Int($0.pointee.minSubgroupSize) } ?? subgroupSize,
+      maxSubgroupSize: sizes.map { Int($0.pointee.maxSubgroupSize) } ?? subgroupSize,
+      maxWorkgroupInvocations: Int(limits.maxComputeWorkGroupInvocations),
+      maxWorkgroupSizeX: Int(limits.maxComputeWorkGroupSize.0),
+      maxWorkgroupCount: [
+        Int(limits.maxComputeWorkGroupCount.0), Int(limits.maxComputeWorkGroupCount.1),
+        Int(limits.maxComputeWorkGroupCount.2),
+      ],
+      maxSharedBytes: Int(limits.maxComputeSharedMemorySize),
+      maxPushConstantBytes: Int(limits.maxPushConstantsSize),
+      maxAllocationBytes: Int(clamping: maintenances.pointee.maxMemoryAllocationSize),
+      deviceLocalBytes: memory.deviceLocalBytes, hasUnifiedMemory: memory.isUnified,
+      timestampPeriod: limits.timestampComputeAndGraphics != 0
+        ? Double(limits.timestampPeriod) : 0,
+      computeUnits: computeUnits,
+      matrixShapes: features.contains(.coopmat) ? try matrixShapes() : [])
+  }
+
+  private func features() -> Set<DeviceCapabilities.Feature> {
+    let chain = FeatureChain(probe: self, enabling: nil)
+    calls.vkGetPhysicalDeviceFeatures2(device, chain.base)
+    return chain.features
+  }
+
+  private func memory() -> (deviceLocalBytes: Int, isUnified: Bool) {
+    var properties = VkPhysicalDeviceMemoryProperties()
+    calls.vkGetPhysicalDeviceMemoryProperties(device, &properties)
+    let table = MemoryTypes(properties)
+    return (table.deviceLocalBytes, table.isUnified)
+  }
+
+  private func matrixShapes() throws(VulkanError) -> [DeviceCapabilities.MatrixShape] {
+    guard let call = calls.vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR else { return [] }
+    var empty = VkCooperativeMatrixPropertiesKHR()
+    empty.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR
+    let listed = try vulkanArray(
+      of: "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR", filledWith: empty
+    ) { call(device, $0, $1) }
+    func element(_ type: VkComponentTypeKHR) -> DeviceCapabilities.MatrixShape.Element {
+      switch type {
+      case VK_COMPONENT_TYPE_FLOAT16_KHR: .f16
+      case VK_COMPONENT_TYPE_FLOAT32_KHR: .f32
+      default: .other
+      }
+    }
+    return listed.compactMap { shape in
+      guard shape.scope == VK_SCOPE_SUBGROUP_KHR, shape.AType == shape.BType,
+        shape.CType == shape.ResultType
+      else { return nil }
+      return DeviceCapabilities.MatrixShape(
+        m: Int(shape.MSize), n: Int(shape.NSize), k: Int(shape.KSize),
+        input: element(shape.AType), accumulator: element(shape.CType))
+    }
+  }
+
+  private static func kind(_ type: VkPhysicalDeviceType) -> DeviceCapabilities.Kind {
+    switch type {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: .discrete
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: .integrated
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: .virtual
+    case VK_PHYSICAL_DEVICE_TYPE_CPU: .cpu
+    default: .other
+    }
+  }
+
+  private func hexadecimal<Bytes>(_ bytes: Bytes) -> String {
+    let digits = Array("0123456789abcdef")
+    return withUnsafeBytes(of: bytes) { bytes in
+      String(bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] })
+    }
+  }
+}

@@ -1,0 +1,98 @@
+internal import CVulkan
+
+/// The chain of feature structures, either empty for a query or filled in for device creation.
+///
+/// One list serves both, so that what is enabled is exactly what was probed.
+final class FeatureChain {
+  private let chain = StructureChain()
+  let base: UnsafeMutablePointer<VkPhysicalDeviceFeatures2>
+  private let vulkan11: UnsafeMutablePointer<VkPhysicalDeviceVulkan11Features>
+  private let vulkan12: UnsafeMutablePointer<VkPhysicalDeviceVulkan12Features>
+  private var sizeControl: UnsafeMutablePointer<VkPhysicalDeviceSubgroupSizeControlFeatures>?
+  private var matrix: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrixFeaturesKHR>?
+  private var matrix2: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrix2FeaturesNV>?
+  /// The extensions that the enabled features need.
+  private(set) var extensions: [String] = []
+
+  /// - Parameter enabling: the features to turn on; nil makes an empty chain for a query.
+  init(probe: DeviceProbe, enabling: Set<DeviceCapabilities.Feature>?) {
+    func wants(_ feature: DeviceCapabilities.Feature) -> Bool {
+      enabling?.contains(feature) ?? true
+    }
+    var base = VkPhysicalDeviceFeatures2()
+    base.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2
+    self.base = chain.append(base)
+    var vulkan11 = VkPhysicalDeviceVulkan11Features()
+    vulkan11.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES
+    self.vulkan11 = chain.append(vulkan11)
+    var vulkan12 = VkPhysicalDeviceVulkan12Features()
+    vulkan12.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES
+    self.vulkan12 = chain.append(vulkan12)
+    if probe.hasSubgroupSizeControl, wants(.subgroupSizeControl) {
+      var control = VkPhysicalDeviceSubgroupSizeControlFeatures()
+      control.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES
+      sizeControl = chain.append(control)
+      require("VK_EXT_subgroup_size_control", of: probe)
+    }
+    if probe.extensions.contains(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME), wants(.coopmat) {
+      var features = VkPhysicalDeviceCooperativeMatrixFeaturesKHR()
+      features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR
+      matrix = chain.append(features)
+      require(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, of: probe)
+    }
+    if probe.extensions.contains(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME), wants(.coopmat2) {
+      var features = VkPhysicalDeviceCooperativeMatrix2FeaturesNV()
+      features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV
+      matrix2 = chain.append(features)
+      require(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME, of: probe)
+    }
+    // Vulkan asks that it be enabled wherever a device lists it.
+    require("VK_KHR_portability_subset", of: probe)
+    if let enabling { enable(enabling) }
+  }
+
+  private func require(_ name: String, of probe: DeviceProbe) {
+    if probe.extensions.contains(name) { extensions.append(name) }
+  }
+
+  private func enable(_ features: Set<DeviceCapabilities.Feature>) {
+    func flag(_ feature: DeviceCapabilities.Feature) -> VkBool32 {
+      features.contains(feature) ? 1 : 0
+    }
+    base.pointee.features.shaderInt64 = flag(.int64)
+    vulkan11.pointee.storageBuffer16BitAccess = flag(.storage16)
+    vulkan12.pointee.shaderFloat16 = flag(.float16)
+    vulkan12.pointee.bufferDeviceAddress = flag(.bufferDeviceAddress)
+    vulkan12.pointee.timelineSemaphore = flag(.timelineSemaphore)
+    vulkan12.pointee.scalarBlockLayout = flag(.scalarBlockLayout)
+    vulkan12.pointee.vulkanMemoryModel = flag(.memoryModel)
+    vulkan12.pointee.vulkanMemoryModelDeviceScope = flag(.memoryModel)
+    sizeControl?.pointee.subgroupSizeControl = flag(.subgroupSizeControl)
+    sizeControl?.pointee.computeFullSubgroups = flag(.subgroupSizeControl)
+    matrix?.pointee.cooperativeMatrix = flag(.coopmat)
+    matrix2?.pointee.cooperativeMatrixFlexibleDimensions = flag(.coopmat2)
+  }
+
+  /// The features that a query filled in.
+  var features: Set<DeviceCapabilities.Feature> {
+    var found: Set<DeviceCapabilities.Feature> = []
+    func add(_ feature: DeviceCapabilities.Feature, if values: VkBool32...) {
+      if values.allSatisfy({ $0 != 0 }) { found.insert(feature) }
+    }
+    add(.int64, if: base.pointee.features.shaderInt64)
+    add(.storage16, if: vulkan11.pointee.storageBuffer16BitAccess)
+    add(.float16, if: vulkan12.pointee.shaderFloat16)
+    add(.bufferDeviceAddress, if: vulkan12.pointee.bufferDeviceAddress)
+    add(.timelineSemaphore, if: vulkan12.pointee.timelineSemaphore)
+    add(.scalarBlockLayout, if: vulkan12.pointee.scalarBlockLayout)
+    add(
+      .memoryModel, if: vulkan12.pointee.vulkanMemoryModel,
+      vulkan12.pointee.vulkanMemoryModelDeviceScope)
+    if let control = sizeControl?.pointee {
+      add(.subgroupSizeControl, if: control.subgroupSizeControl, control.computeFullSubgroups)
+    }
+    add(.coopmat, if: matrix?.pointee.cooperativeMatrix ?? 0)
+    add(.coopmat2, if: matrix2?.pointee.cooperativeMatrixFlexibleDimensions ?? 0)
+    return found
+  }
+}

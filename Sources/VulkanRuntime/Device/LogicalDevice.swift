@@ -1,0 +1,122 @@
+internal import CVulkan
+internal import Synchronization
+
+/// The device handle, its functions and its queue: what every object of a device holds on to.
+final class LogicalDevice: @unchecked Sendable {
+  // Unchecked: handles are set once in `init`; the queue is only used by `SubmissionQueue`, under
+  // its lock.
+  let instance: VulkanInstance
+  let capabilities: DeviceCapabilities
+  let handle: VkDevice
+  let calls: DeviceCalls
+  let memoryTypes: MemoryTypes
+  let queueFamily: UInt32
+  let queue: VkQueue
+  private let lost = Atomic<Bool>(false)
+
+  init(
+    instance: VulkanInstance, physical: VkPhysicalDevice, capabilities: DeviceCapabilities,
+    adjustCalls: (inout DeviceCalls) -> Void
+  ) throws(VulkanError) {
+    let missing = DeviceCapabilities.requiredFeatures.filter { !capabilities.has($0) }
+    guard missing.isEmpty else {
+      throw .missingFeatures(device: capabilities.name, features: missing.map(\.rawValue))
+    }
+    guard let family = Self.computeFamily(of: physical, calls: instance.calls) else {
+      throw .missingFeatures(device: capabilities.name, features: ["a compute queue"])
+    }
+    let probe = try DeviceProbe(physical, calls: instance.calls)
+    let chain = FeatureChain(probe: probe, enabling: capabilities.features)
+    let priority = UnsafeMutablePointer<Float>.allocate(capacity: 1)
+    priority.initialize(to: 1)
+    defer { priority.deallocate() }
+    var queueInfo = VkDeviceQueueCreateInfo()
+    queueInfo.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO
+    queueInfo.queueFamilyIndex = family
+    queueInfo.queueCount = 1
+    queueInfo.pQueuePriorities = UnsafePointer(priority)
+    var created: VkDevice?
+    let result = withUnsafePointer(to: queueInfo) { queueInfo in
+      withCStrings(chain.extensions) { extensions in
+        var info = VkDeviceCreateInfo()
+        info.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO
+        info.pNext = UnsafeRawPointer(chain.base)
+        info.queueCreateInfoCount = 1
+        info.pQueueCreateInfos = queueInfo
+        info.enabledExtensionCount = UInt32(extensions.count)
+        info.ppEnabledExtensionNames = extensions.baseAddress
+        return VulkanResult(instance.calls.vkCreateDevice(physical, &info, nil, &created))
+      }
+    }
+    guard result == .success, let device = created else {
+      throw .callFailed(function: "vkCreateDevice", result: result)
+    }
+    var calls = try DeviceCalls(
+      device: device, getProcAddress: instance.calls.vkGetDeviceProcAddr)
+    var queue: VkQueue?
+    calls.vkGetDeviceQueue(device, family, 0, &queue)
+    guard let queue else {
+      calls.vkDestroyDevice(device, nil)
+      throw .callFailed(function: "vkGetDeviceQueue", result: .initializationFailed)
+    }
+    var properties = VkPhysicalDeviceMemoryProperties()
+    instance.calls.vkGetPhysicalDeviceMemoryProperties(physical, &properties)
+    adjustCalls(&calls)
+    self.instance = instance
+    self.capabilities = capabilities
+    handle = device
+    self.calls = calls
+    memoryTypes = MemoryTypes(properties, isUnified: capabilities.hasUnifiedMemory)
+    queueFamily = family
+    self.queue = queue
+  }
+
+  deinit {
+    calls.vkDestroyDevice(handle, nil)
+  }
+
+  /// Turns a result into the error it stands for; a lost device is remembered.
+  func check(_ result: VkResult, _ function: String) throws(VulkanError) {
+    try check(VulkanResult(result), function)
+  }
+
+  /// Turns a result into the error it stands for; a lost device is remembered.
+  func check(_ result: VulkanResult, _ function: String) throws(VulkanError) {
+    switch result {
+    case .success: return
+    case .deviceLost:
+      lost.store(true, ordering: .releasing)
+      throw .deviceLost(device: capabilities.name, during: function)
+    case .outOfHostMemory, .outOfDeviceMemory:
+      throw .outOfMemory(requestedBytes: 0, purpose: function, result: result)
+    default: throw .callFailed(function: function, result: result)
+    }
+  }
+
+  /// Whether a call has reported the device lost.
+  var isLost: Bool { lost.load(ordering: .acquiring) }
+
+  /// Refuses work on a device that was lost before.
+  func checkAlive(_ during: String) throws(VulkanError) {
+    if isLost { throw .deviceLost(device: capabilities.name, during: during) }
+  }
+
+  /// A queue family for compute, rather one without graphics: its work does not wait for drawing.
+  private static func computeFamily(
+    of device: VkPhysicalDevice, calls: InstanceCalls
+  ) -> UInt32? {
+    var count: UInt32 = 0
+    calls.vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nil)
+    var families = [VkQueueFamilyProperties](
+      repeating: VkQueueFamilyProperties(), count: Int(count))
+    calls.vkGetPhysicalDeviceQueueFamilyProperties(device, &count, &families)
+    let compute = families.indices.filter {
+      families[$0].queueFlags & VK_QUEUE_COMPUTE_BIT.rawValue != 0
+    }
+    let alone = compute.first {
+      families[$0].queueFlags & VK_QUEUE_GRAPHICS_BIT.rawValue == 0
+        && families[$0].timestampValidBits > 0
+    }
+    return (alone ?? compute.first).map(UInt32.init)
+  }
+}

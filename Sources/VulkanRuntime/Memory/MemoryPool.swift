@@ -1,0 +1,184 @@
+internal import CVulkan
+internal import Synchronization
+
+/// Device memory in large blocks, each one Vulkan buffer, from which buffers are cut.
+///
+/// Few large allocations because drivers allow as few as 4096 of them, and because one
+/// buffer per block makes a device address a plain sum.
+final class MemoryPool: Sendable {
+  /// 64 MiB: an ordinary layer's tensors share a block, and a wasted block costs little.
+  static let blockByteCount = 64 << 20
+  /// Multiple of every device's `minStorageBufferOffsetAlignment` and of a cache line.
+  static let alignment = 256
+  /// What a kernel may read past the end of a buffer. A uniform load is executed even where every
+  /// lane is masked off, so a kernel that reads one vector ahead must find readable memory.
+  static let readableTailByteCount = 4096
+
+  private struct Pooled: Sendable {
+    let block: MemoryBlock
+    var free: FreeList
+  }
+
+  private let logical: LogicalDevice
+  private let blocks = Mutex<[Pooled]>([])
+
+  init(_ logical: LogicalDevice) {
+    self.logical = logical
+  }
+
+  /// Bytes of all blocks held.
+  var reservedByteCount: Int {
+    blocks.withLock { $0.reduce(0) { $0 + $1.block.byteCount } }
+  }
+
+  /// Cuts a range out of a block, or makes a block for it.
+  func allocate(
+    _ byteCount: Int, purpose: MemoryPurpose, label: String
+  ) throws(VulkanError) -> Allocation {
+    let limit = logical.capabilities.maxAllocationBytes - Self.readableTailByteCount
+    guard byteCount <= limit else {
+      throw .limitExceeded(
+        what: "memory for \(label) in bytes", requested: byteCount, allowed: limit)
+    }
+    let size = (max(byteCount, 1) + Self.alignment - 1) / Self.alignment * Self.alignment
+    return try blocks.withLock { (pooled) throws(VulkanError) -> Allocation in
+      for index in pooled.indices where pooled[index].block.purpose == purpose {
+        if let start = pooled[index].free.allocate(size, alignment: Self.alignment) {
+          return Allocation(
+            pool: self, block: pooled[index].block, range: start..<start + size, label: label)
+        }
+      }
+      // Half a block or more gets a block of its own, so that freeing it frees the memory.
+      let blockSize = size > Self.blockByteCount / 2 ? size : Self.blockByteCount
+      let block = try MemoryBlock(
+        logical, byteCount: blockSize, purpose: purpose, label: label)
+      var free = FreeList(byteCount: blockSize)
+      _ = free.allocate(size, alignment: Self.alignment)
+      pooled.append(Pooled(block: block, free: free))
+      return Allocation(pool: self, block: block, range: 0..<size, label: label)
+    }
+  }
+
+  /// Takes back a range; an empty block is released unless it is the last of its purpose.
+  fileprivate func free(_ range: Range<Int>, of block: MemoryBlock) {
+    blocks.withLock { pooled in
+      guard let index = pooled.firstIndex(where: { $0.block === block }) else { return }
+      pooled[index].free.free(range)
+      let isSpare = pooled.contains { $0.block !== block && $0.block.purpose == block.purpose }
+      if pooled[index].free.isWhole, isSpare || block.byteCount > Self.blockByteCount {
+        pooled.remove(at: index)
+      }
+    }
+  }
+}
+
+/// One allocation of device memory with one buffer over all of it.
+final class MemoryBlock: @unchecked Sendable {
+  // Unchecked: handles set once in `init`; the mapped bytes are the caller's to order.
+  let logical: LogicalDevice
+  let byteCount: Int
+  let purpose: MemoryPurpose
+  let buffer: VkBuffer
+  let address: UInt64
+  /// Where the host sees the block, if it does.
+  let mapped: UnsafeMutableRawPointer?
+  private let memory: VkDeviceMemory
+
+  init(
+    _ logical: LogicalDevice, byteCount: Int, purpose: MemoryPurpose, label: String
+  ) throws(VulkanError) {
+    let calls = logical.calls
+    var bufferInfo = VkBufferCreateInfo()
+    bufferInfo.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO
+    bufferInfo.size = UInt64(byteCount + MemoryPool.readableTailByteCount)
+    bufferInfo.usage =
+      VK_BUFFER_USAGE_STORAGE_BUFFER_BIT.rawValue | VK_BUFFER_USAGE_TRANSFER_SRC_BIT.rawValue
+      | VK_BUFFER_USAGE_TRANSFER_DST_BIT.rawValue
+      | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT.rawValue
+    bufferInfo.sharingMode = VK_SHARING_MODE_EXCLUSIVE
+    var created: VkBuffer?
+    try logical.check(
+      calls.vkCreateBuffer(logical.handle, &bufferInfo, nil, &created), "vkCreateBuffer")
+    guard let buffer = created else {
+      throw .callFailed(function: "vkCreateBuffer", result: .initializationFailed)
+    }
+    var ownsBuffer = true
+    defer { if ownsBuffer { calls.vkDestroyBuffer(logical.handle, buffer, nil) } }
+
+    var requirements = VkMemoryRequirements()
+    calls.vkGetBufferMemoryRequirements(logical.handle, buffer, &requirements)
+    guard
+      let type = logical.memoryTypes.index(for: purpose, allowed: requirements.memoryTypeBits)
+    else {
+      throw .missingFeatures(
+        device: logical.capabilities.name, features: ["a memory type for \(purpose) buffers"])
+    }
+    var flags = VkMemoryAllocateFlagsInfo()
+    flags.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO
+    flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.rawValue
+    var allocated: VkDeviceMemory?
+    let result = withUnsafePointer(to: flags) { flags in
+      var info = VkMemoryAllocateInfo()
+      info.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO
+      info.pNext = UnsafeRawPointer(flags)
+      info.allocationSize = requirements.size
+      info.memoryTypeIndex = UInt32(type)
+      return VulkanResult(calls.vkAllocateMemory(logical.handle, &info, nil, &allocated))
+    }
+    if result == .outOfDeviceMemory || result == .outOfHostMemory {
+      throw .outOfMemory(
+        requestedBytes: Int(requirements.size), purpose: label, result: result)
+    }
+    try logical.check(result, "vkAllocateMemory")
+    guard let memory = allocated else {
+      throw .callFailed(function: "vkAllocateMemory", result: .initializationFailed)
+    }
+    var ownsMemory = true
+    defer { if ownsMemory { calls.vkFreeMemory(logical.handle, memory, nil) } }
+
+    try logical.check(
+      calls.vkBindBufferMemory(logical.handle, buffer, memory, 0), "vkBindBufferMemory")
+    var pointer: UnsafeMutableRawPointer?
+    if logical.memoryTypes.isMapped(type), purpose != .device || logical.memoryTypes.isUnified {
+      try logical.check(
+        calls.vkMapMemory(logical.handle, memory, 0, VK_WHOLE_SIZE, 0, &pointer), "vkMapMemory")
+    }
+    var addressInfo = VkBufferDeviceAddressInfo()
+    addressInfo.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO
+    addressInfo.buffer = buffer
+    self.logical = logical
+    self.byteCount = byteCount
+    self.purpose = purpose
+    self.buffer = buffer
+    self.memory = memory
+    mapped = pointer
+    address = calls.vkGetBufferDeviceAddress(logical.handle, &addressInfo)
+    ownsBuffer = false
+    ownsMemory = false
+  }
+
+  deinit {
+    logical.calls.vkDestroyBuffer(logical.handle, buffer, nil)
+    // Freeing unmaps.
+    logical.calls.vkFreeMemory(logical.handle, memory, nil)
+  }
+}
+
+/// A range of a block, given back when the last buffer over it goes.
+final class Allocation: Sendable {
+  private let pool: MemoryPool
+  let block: MemoryBlock
+  let range: Range<Int>
+  let label: String
+
+  init(pool: MemoryPool, block: MemoryBlock, range: Range<Int>, label: String) {
+    self.pool = pool
+    self.block = block
+    self.range = range
+    self.label = label
+  }
+
+  deinit {
+    pool.free(range, of: block)
+  }
+}

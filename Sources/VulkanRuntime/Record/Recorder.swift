@@ -1,0 +1,171 @@
+internal import CVulkan
+
+/// The number of workgroups of a dispatch along x, y and z.
+public struct WorkgroupCount: Sendable, Hashable {
+  /// Workgroups along x.
+  public var x: Int
+  /// Workgroups along y.
+  public var y: Int
+  /// Workgroups along z.
+  public var z: Int
+
+  /// A grid; axes that are not named have one workgroup.
+  public init(x: Int, y: Int = 1, z: Int = 1) {
+    self.x = x
+    self.y = y
+    self.z = z
+  }
+}
+
+/// A list of commands for the device, appended to by kernels and submitted by the caller.
+///
+/// A recorder belongs to one task. It keeps the buffers and pipelines that it names alive until its
+/// work is done.
+public final class Recorder {
+  let logical: LogicalDevice
+  private(set) var slot: CommandSlot?
+  private var tracker = BarrierTracker()
+  private(set) var retained: [any AnyObject & Sendable] = []
+
+  private static let work =
+    VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT.rawValue | VK_PIPELINE_STAGE_TRANSFER_BIT.rawValue
+  private static let shaderAccess =
+    VK_ACCESS_SHADER_READ_BIT.rawValue | VK_ACCESS_SHADER_WRITE_BIT.rawValue
+    | VK_ACCESS_TRANSFER_READ_BIT.rawValue | VK_ACCESS_TRANSFER_WRITE_BIT.rawValue
+
+  init(_ logical: LogicalDevice, slot: CommandSlot) throws(VulkanError) {
+    self.logical = logical
+    self.slot = slot
+    try slot.begin()
+    // Submissions to one queue start in order but may overlap: what earlier ones wrote must be
+    // visible here.
+    barrier(
+      to: Self.work, sourceAccess: VK_ACCESS_MEMORY_WRITE_BIT.rawValue,
+      destinationAccess: Self.shaderAccess)
+  }
+
+  /// Appends one dispatch of a compute pipeline.
+  ///
+  /// - Parameters:
+  ///   - pushConstants: the shader's push constants, of exactly the size that it declares.
+  ///   - groups: the grid; an empty grid is a no-op.
+  ///   - accesses: every buffer that the dispatch touches.
+  /// - Throws: `shaderMismatch`, `limitExceeded`, `wrongDevice`, `alreadySubmitted`.
+  public func dispatch<PushConstants: BitwiseCopyable>(
+    _ pipeline: ComputePipeline, pushConstants: PushConstants, groups: WorkgroupCount,
+    accesses: [BufferAccess]
+  ) throws(VulkanError) {
+    let commands = try openCommands()
+    guard pipeline.logical === logical else {
+      throw wrongDevice("pipeline \(pipeline.name)", pipeline.logical)
+    }
+    guard MemoryLayout<PushConstants>.size == pipeline.pushConstantByteCount else {
+      throw .shaderMismatch(
+        name: pipeline.name,
+        reason: "it declares \(pipeline.pushConstantByteCount) bytes of push constants, "
+          + "the caller passes \(MemoryLayout<PushConstants>.size)")
+    }
+    for (axis, count) in [groups.x, groups.y, groups.z].enumerated() {
+      let allowed = logical.capabilities.maxWorkgroupCount[axis]
+      guard count >= 0, count <= allowed else {
+        throw .limitExceeded(
+          what: "workgroups of \(pipeline.name) along axis \(axis)", requested: count,
+          allowed: allowed)
+      }
+    }
+    if groups.x == 0 || groups.y == 0 || groups.z == 0 { return }
+    try prepare(accesses)
+    retained.append(pipeline)
+    let calls = logical.calls
+    calls.vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline.handle)
+    withUnsafeBytes(of: pushConstants) { bytes in
+      calls.vkCmdPushConstants(
+        commands, pipeline.layout, VK_SHADER_STAGE_COMPUTE_BIT.rawValue, 0, UInt32(bytes.count),
+        bytes.baseAddress)
+    }
+    calls.vkCmdDispatch(commands, UInt32(groups.x), UInt32(groups.y), UInt32(groups.z))
+  }
+
+  /// Appends a copy of as many bytes as the source has.
+  public func copy(from source: DeviceBuffer, to destination: DeviceBuffer) throws(VulkanError) {
+    let commands = try openCommands()
+    guard source.byteCount <= destination.byteCount else {
+      throw .outOfBounds(
+        what: "a copy to \(destination.label)", requestedBytes: source.byteCount,
+        availableBytes: destination.byteCount)
+    }
+    if source.byteCount == 0 { return }
+    try prepare([.read(source), .write(destination)])
+    var region = VkBufferCopy(
+      srcOffset: UInt64(source.offsetInBlock), dstOffset: UInt64(destination.offsetInBlock),
+      size: UInt64(source.byteCount))
+    logical.calls.vkCmdCopyBuffer(commands, source.handle, destination.handle, 1, &region)
+  }
+
+  /// Appends a fill of the buffer with a repeated 32-bit word; its size is a multiple of 4 bytes.
+  public func fill(_ buffer: DeviceBuffer, with word: UInt32) throws(VulkanError) {
+    let commands = try openCommands()
+    guard buffer.byteCount % 4 == 0, buffer.offsetInBlock % 4 == 0 else {
+      throw .outOfBounds(
+        what: "a fill of \(buffer.label) by 4-byte words",
+        requestedBytes: (buffer.byteCount + 3) / 4 * 4, availableBytes: buffer.byteCount)
+    }
+    if buffer.byteCount == 0 { return }
+    try prepare([.write(buffer)])
+    logical.calls.vkCmdFillBuffer(
+      commands, buffer.handle, UInt64(buffer.offsetInBlock), UInt64(buffer.byteCount), word)
+  }
+
+  /// Appends a timestamp, taken when all earlier commands are done.
+  ///
+  /// - Throws: `limitExceeded` beyond 64 timestamps, `missingFeatures` where the queue has none.
+  public func timestamp() throws(VulkanError) {
+    _ = try openCommands()
+    guard let slot else { throw .alreadySubmitted }
+    try slot.writeTimestamp()
+  }
+
+  /// Closes the list and hands its command buffer to the queue.
+  func finish() throws(VulkanError) -> CommandSlot {
+    let commands = try openCommands()
+    guard let slot else { throw .alreadySubmitted }
+    // The host reads results as soon as the submission is done.
+    barrier(
+      to: VK_PIPELINE_STAGE_HOST_BIT.rawValue, sourceAccess: Self.shaderAccess,
+      destinationAccess: VK_ACCESS_HOST_READ_BIT.rawValue)
+    self.slot = nil
+    try logical.check(logical.calls.vkEndCommandBuffer(commands), "vkEndCommandBuffer")
+    return slot
+  }
+
+  private func openCommands() throws(VulkanError) -> VkCommandBuffer {
+    guard let slot else { throw .alreadySubmitted }
+    return slot.commands
+  }
+
+  private func prepare(_ accesses: [BufferAccess]) throws(VulkanError) {
+    for access in accesses where access.buffer.logical !== logical {
+      throw wrongDevice("buffer \(access.buffer.label)", access.buffer.logical)
+    }
+    if tracker.needsBarrier(before: accesses.map(\.trackedRange)) {
+      barrier(
+        to: Self.work, sourceAccess: Self.shaderAccess, destinationAccess: Self.shaderAccess)
+    }
+    for access in accesses { retained.append(access.buffer.allocation) }
+  }
+
+  private func barrier(to stages: UInt32, sourceAccess: UInt32, destinationAccess: UInt32) {
+    guard let slot else { return }
+    var barrier = VkMemoryBarrier()
+    barrier.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER
+    barrier.srcAccessMask = sourceAccess
+    barrier.dstAccessMask = destinationAccess
+    logical.calls.vkCmdPipelineBarrier(
+      slot.commands, Self.work, stages, 0, 1, &barrier, 0, nil, 0, nil)
+  }
+
+  private func wrongDevice(_ what: String, _ other: LogicalDevice) -> VulkanError {
+    .wrongDevice(
+      what: what, expected: logical.capabilities.name, actual: other.capabilities.name)
+  }
+}

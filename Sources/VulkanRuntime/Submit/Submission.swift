@@ -1,0 +1,52 @@
+internal import Synchronization
+
+/// Work that the device was given.
+///
+/// Dropping it does not stop the work: what it uses stays alive until the device is done.
+public final class Submission: Sendable {
+  private let queue: SubmissionQueue
+  private let value: UInt64
+  private let record: SubmissionRecord
+
+  init(queue: SubmissionQueue, value: UInt64, record: SubmissionRecord) {
+    self.queue = queue
+    self.value = value
+    self.record = record
+  }
+
+  /// Whether the device is done with it.
+  public var isComplete: Bool {
+    get throws(VulkanError) { try queue.isComplete(value) }
+  }
+
+  /// Blocks the thread until the device is done.
+  ///
+  /// - Parameter seconds: the longest time to wait; nil waits for ever.
+  /// - Throws: `timedOut` (the work still runs), `deviceLost`.
+  public func wait(timeout seconds: Double? = nil) throws(VulkanError) {
+    try queue.wait(for: value, timeout: seconds)
+  }
+
+  /// Suspends the task until the device is done.
+  ///
+  /// - Throws: `cancelled` where the task is (the work still runs), `deviceLost`.
+  public func completed() async throws(VulkanError) {
+    try await queue.completion(of: value)
+  }
+
+  /// The recorder's timestamps in nanoseconds of the device's clock, once the work is done.
+  public func timestamps() throws(VulkanError) -> [Double] {
+    try wait()
+    return record.timestamps
+  }
+}
+
+/// What is known of a submission after its command buffer has gone to other work.
+final class SubmissionRecord: Sendable {
+  private let storage = Mutex<[Double]>([])
+
+  var timestamps: [Double] {
+    get { storage.withLock { $0 } }
+    set { storage.withLock { $0 = newValue } }
+  }
+}

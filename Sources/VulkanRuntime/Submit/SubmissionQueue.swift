@@ -1,0 +1,220 @@
+internal import CVulkan
+internal import Dispatch
+internal import Synchronization
+
+/// The device's queue with its timeline: submits, keeps what is in flight alive, wakes who waits.
+final class SubmissionQueue: @unchecked Sendable {
+  // Unchecked: the semaphore is set once in `init`, all else is behind the lock.
+  private struct InFlight {
+    let value: UInt64
+    let slot: CommandSlot
+    let record: SubmissionRecord
+    let retained: [any AnyObject & Sendable]
+  }
+
+  private struct Waiter {
+    let value: UInt64
+    let continuation: CheckedContinuation<Result<Void, VulkanError>, Never>
+  }
+
+  private struct State {
+    var lastValue: UInt64 = 0
+    var inFlight: [InFlight] = []
+    var freeSlots: [CommandSlot] = []
+    var waiters: [UInt64: Waiter] = [:]
+    var nextWaiter: UInt64 = 0
+    var isWatching = false
+  }
+
+  let logical: LogicalDevice
+  private let semaphore: VkSemaphore
+  private let state = Mutex(State())
+  /// Blocks in Vulkan while someone waits, so that no task of Swift's pool has to.
+  private let watcher = DispatchQueue(label: "VulkanRuntime.SubmissionQueue")
+
+  init(_ logical: LogicalDevice) throws(VulkanError) {
+    var type = VkSemaphoreTypeCreateInfo()
+    type.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO
+    type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE
+    var created: VkSemaphore?
+    let result = withUnsafePointer(to: type) { type in
+      var info = VkSemaphoreCreateInfo()
+      info.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO
+      info.pNext = UnsafeRawPointer(type)
+      return logical.calls.vkCreateSemaphore(logical.handle, &info, nil, &created)
+    }
+    try logical.check(result, "vkCreateSemaphore")
+    guard let created else {
+      throw .callFailed(function: "vkCreateSemaphore", result: .initializationFailed)
+    }
+    self.logical = logical
+    semaphore = created
+  }
+
+  deinit {
+    _ = logical.calls.vkDeviceWaitIdle(logical.handle)
+    logical.calls.vkDestroySemaphore(logical.handle, semaphore, nil)
+  }
+
+  /// A recorder with a command buffer that is free.
+  func makeRecorder() throws(VulkanError) -> Recorder {
+    try logical.checkAlive("recording")
+    try collect()
+    let slot = state.withLock { $0.freeSlots.popLast() }
+    if let slot { return try Recorder(logical, slot: slot) }
+    return try Recorder(logical, slot: CommandSlot(logical))
+  }
+
+  /// Sends a recorder's commands to the device.
+  func submit(_ recorder: Recorder) throws(VulkanError) -> Submission {
+    try logical.checkAlive("submission")
+    let slot = try recorder.finish()
+    let record = SubmissionRecord()
+    let value = try state.withLock { (state) throws(VulkanError) -> UInt64 in
+      let value = state.lastValue + 1
+      try submit(slot.commands, signalling: value)
+      state.lastValue = value
+      state.inFlight.append(
+        InFlight(value: value, slot: slot, record: record, retained: recorder.retained))
+      return value
+    }
+    return Submission(queue: self, value: value, record: record)
+  }
+
+  private func submit(
+    _ commands: VkCommandBuffer, signalling value: UInt64
+  ) throws(VulkanError) {
+    let result = withUnsafePointer(to: value) { value in
+      withUnsafePointer(to: Optional(semaphore)) { semaphore in
+        withUnsafePointer(to: Optional(commands)) { commands in
+          var timeline = VkTimelineSemaphoreSubmitInfo()
+          timeline.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO
+          timeline.signalSemaphoreValueCount = 1
+          timeline.pSignalSemaphoreValues = value
+          return withUnsafePointer(to: timeline) { timeline in
+            var info = VkSubmitInfo()
+            info.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO
+            info.pNext = UnsafeRawPointer(timeline)
+            info.commandBufferCount = 1
+            info.pCommandBuffers = commands
+            info.signalSemaphoreCount = 1
+            info.pSignalSemaphores = semaphore
+            return logical.calls.vkQueueSubmit(logical.queue, 1, &info, nil)
+          }
+        }
+      }
+    }
+    try logical.check(result, "vkQueueSubmit")
+  }
+
+  /// Whether the work of that value is done.
+  func isComplete(_ value: UInt64) throws(VulkanError) -> Bool {
+    try completedValue() >= value
+  }
+
+  /// Blocks until the work of that value is done.
+  func wait(for value: UInt64, timeout seconds: Double?) throws(VulkanError) {
+    let nanoseconds = seconds.map { UInt64(max(0, $0) * 1e9) } ?? .max
+    guard try block(until: value, nanoseconds: nanoseconds) else {
+      throw .timedOut(seconds: seconds ?? 0)
+    }
+    try collect()
+  }
+
+  /// Suspends until the work of that value is done, or the task is cancelled.
+  func completion(of value: UInt64) async throws(VulkanError) {
+    try logical.checkAlive("waiting")
+    if try completedValue() < value {
+      let id = state.withLock { state in
+        state.nextWaiter += 1
+        return state.nextWaiter
+      }
+      let result = await withTaskCancellationHandler {
+        await withCheckedContinuation { continuation in
+          let waiter = Waiter(value: value, continuation: continuation)
+          let startsWatching = state.withLock { state in
+            state.waiters[id] = waiter
+            defer { state.isWatching = true }
+            return !state.isWatching
+          }
+          // The handler may have run before there was a waiter to cancel.
+          if Task.isCancelled { resume(id, with: .failure(.cancelled)) }
+          if startsWatching { watcher.async { self.watch() } }
+        }
+      } onCancel: {
+        resume(id, with: .failure(.cancelled))
+      }
+      try result.get()
+    }
+    try collect()
+  }
+
+  private func resume(_ id: UInt64, with result: Result<Void, VulkanError>) {
+    let waiter = state.withLock { $0.waiters.removeValue(forKey: id) }
+    waiter?.continuation.resume(returning: result)
+  }
+
+  /// Waits for the timeline's next step and wakes whose work is done, until no one waits.
+  private func watch() {
+    while true {
+      do throws(VulkanError) {
+        let value = try completedValue()
+        let (done, isIdle) = state.withLock { state in
+          let done = state.waiters.filter { $0.value.value <= value }
+          for id in done.keys { state.waiters[id] = nil }
+          if state.waiters.isEmpty { state.isWatching = false }
+          return (Array(done.values), state.waiters.isEmpty)
+        }
+        for waiter in done { waiter.continuation.resume(returning: .success(())) }
+        if isIdle { return }
+        // One step and not the waiter's own value: an earlier one may be asked for meanwhile.
+        _ = try block(until: value + 1, nanoseconds: .max)
+      } catch {
+        let all = state.withLock { state in
+          defer { state.waiters = [:] }
+          state.isWatching = false
+          return Array(state.waiters.values)
+        }
+        for waiter in all { waiter.continuation.resume(returning: .failure(error)) }
+        return
+      }
+    }
+  }
+
+  /// Waits in Vulkan; false where the time ran out.
+  private func block(until value: UInt64, nanoseconds: UInt64) throws(VulkanError) -> Bool {
+    let result = withUnsafePointer(to: Optional(semaphore)) { semaphore in
+      withUnsafePointer(to: value) { value in
+        var info = VkSemaphoreWaitInfo()
+        info.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO
+        info.semaphoreCount = 1
+        info.pSemaphores = semaphore
+        info.pValues = value
+        return VulkanResult(logical.calls.vkWaitSemaphores(logical.handle, &info, nanoseconds))
+      }
+    }
+    if result == .timeout { return false }
+    try logical.check(result, "vkWaitSemaphores")
+    return true
+  }
+
+  private func completedValue() throws(VulkanError) -> UInt64 {
+    var value: UInt64 = 0
+    try logical.check(
+      logical.calls.vkGetSemaphoreCounterValue(logical.handle, semaphore, &value),
+      "vkGetSemaphoreCounterValue")
+    return value
+  }
+
+  /// Releases what finished work kept alive and takes its command buffers back.
+  private func collect() throws(VulkanError) {
+    let value = try completedValue()
+    try state.withLock { (state) throws(VulkanError) in
+      for finished in state.inFlight where finished.value <= value {
+        finished.record.timestamps = try finished.slot.readTimestamps()
+        state.freeSlots.append(finished.slot)
+      }
+      state.inFlight.removeAll { $0.value <= value }
+    }
+  }
+}
