@@ -1,7 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let realModule = Target.Dependency.product(name: "RealModule", package: "swift-numerics")
 
@@ -45,10 +46,11 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["VulkanAttention", "AttentionReference"],
       path: "Tests/TestSupport"),
-    .testTarget(name: "ShaderLibraryTests", dependencies: ["VulkanAttention", "ShaderLibrary"]),
+    .testTarget(name: "ShaderLibraryTests", dependencies: ["ShaderLibrary", "ShaderCompiler"]),
     .testTarget(name: "VulkanRuntimeTests", dependencies: ["TestSupport", "VulkanRuntime"]),
-    .testTarget(name: "AttentionReferenceTests", dependencies: ["TestSupport", "CaseFiles"]),
-    .testTarget(name: "CaseFilesTests", dependencies: ["TestSupport", "CaseFiles"]),
+    .testTarget(
+      name: "AttentionReferenceTests", dependencies: ["AttentionReference", "CaseFiles"]),
+    .testTarget(name: "CaseFilesTests", dependencies: ["CaseFiles"]),
     .testTarget(
       name: "VulkanAttentionTests", dependencies: ["TestSupport", "VulkanAttention"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "KernelBenchmarks", "vkattn"]),

@@ -4,217 +4,85 @@
 // @spirv-opt off
 // @variant attention_matrix
 // @variant attention_matrix_software SOFTWARE
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
-#extension GL_KHR_shader_subgroup_basic : require
-#extension GL_KHR_shader_subgroup_vote : require
-#extension GL_KHR_shader_subgroup_shuffle : require
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#extension GL_EXT_control_flow_attributes : require
+//
+//   each workgroup: TILE_ROWS query rows of one head; each subgroup: ROWS of them, alone
+//     Q fragments -> registers; result fragments = 0; reference = -inf; weightSum = 0
+//     for each tile of KEY_TILE keys that some row of the workgroup sees:
+//       K tile -> shared;                                                                    workgroup barrier
+//       scores = Q K^T (fragments, f32) -> this subgroup's score rows in shared
+//       lanes: take scores, mask, row maxima; where a weight would pass 2^15: move the row's reference,
+//              result fragments *= factors (loaded with stride 0, so constant along a row)
+//       lanes: weights = 2^(score * scale * log2 e - reference), f32 sums, f16 -> the score rows
+//       V tile -> shared (its loads flew during the above);                                  workgroup barrier
+//       result += weights V (fragments);  the next K tile's loads fly meanwhile
+//     output = result / weightSum, through the score rows; lse = (reference + log2 weightSum) ln 2
+//
+// What is never done: no f16 accumulation, no finite stand-in for -inf, no rescale of tiles whose maxima do not
+// grow past the head room, no workgroup barrier but the two around the tile loads.
+//
+// Masked and missing data. Keys past T and channels past D or E are staged as zeros. A hidden score is replaced
+// before the maximum, so data in hidden K never counts. A hidden V row meets a weight of 0, but 0 * NaN is NaN
+// and a product has no select: so inf and NaN are taken out of every V tile as it is staged (four integer
+// operations per word), and a tile that had any gets them added back by ordinary lanes, only to the rows that
+// see them and with the exact weight. While V is finite no one takes that detour.
+//
+// Workgroup: SUBGROUPS * SUBGROUP_SIZE invocations (id 0), full subgroups of exactly SUBGROUP_SIZE.
+// Grid x: ceil(S / TILE_ROWS) tiles of TILE_ROWS = SUBGROUPS * ROW_FRAGMENTS * FRAGMENT_M rows. With CAUSAL, tile
+// t holds the t-th LAST group of rows: a cut by firstTile gets its long tiles first.
+//
+// Specialization constants (ids 0...4: attention_interface.glsl; ELEMENT_TYPE must be f16)
+//   5, 6, 7  FRAGMENT_M, _N, _K   a shape of the device, f16 x f16 -> f32, subgroup scope; multiples of 8
+//   8        ROW_FRAGMENTS        fragments of M rows per subgroup; each K or V fragment read serves them all
+//   9        KEY_TILE             keys per tile; a multiple of N and of K
+//   10       SUBGROUP_SIZE        required of the pipeline
+//   11       QUERY_IN_SHARED      Q fragments are read again for each tile instead of kept in registers
+//   12       PREFETCH             the loads of the next tile wait in registers while this one is computed on
+//   13       LANES_PER_ROW        softmax lanes per row: a power of two, at least SUBGROUP_SIZE / (RF * M), and
+//                                 KEY_TILE / LANES_PER_ROW a multiple of K
+//   and (RF * M * LANES_PER_ROW) % SUBGROUP_SIZE == 0. Seen with 8x8x8, 16x16x16, 8x16x16 and 16x8x16.
+//
+// Shared memory, bytes, with D' and E' = D and E rounded up to K and N, R = TILE_ROWS:
+//   16 * ( KEY_TILE * (D'/8 + 1)                                        K tile
+//        + max(KEY_TILE * (E'/8 + 1), SUBGROUPS * M * N / 4)            V tile, or scratch
+//        + R * (KEY_TILE/4 + 1)                                         scores f32, then weights f16
+//        + (QUERY_IN_SHARED ? R * (D'/8 + 1) : 0) )                     Q
+//   + 4 * R + 8                                                         factors of rows, flags
+// Registers per lane, 32 bit, beside about 30 of addresses and row state, SG = SUBGROUP_SIZE:
+//   RF * M * (E' + KEY_TILE + (QUERY_IN_SHARED ? 0 : D'/2)) / SG  + (PREFETCH ? about 4 fetches of 16 bytes : 0)
+//
+// Device: VK_KHR_cooperative_matrix (cooperativeMatrix), vulkanMemoryModel, shaderFloat16, shaderInt64,
+// bufferDeviceAddress, scalarBlockLayout; subgroup basic, vote, shuffle in compute; subgroupSizeControl and
+// computeFullSubgroups. Shapes that the device does not list (16x16x16 on lavapipe) need VK_NV_cooperative_matrix2
+// with cooperativeMatrixFlexibleDimensions. The software variant is for devices of type CPU.
+//
+// Traffic per score and the choice of ROW_FRAGMENTS, 16x16x16: K and V fragments cost (D + E) * 2 / (RF * 16)
+// bytes of shared memory, scores and weights 12 (write 4, read 4, write 2, read 2). D = E = 128: 32 + 12 at
+// RF = 1, 16 + 12 at RF = 2. A multiprocessor that does 1024 multiply-adds and 128 shared bytes a clock needs
+// 0.25 clocks for the products, 0.34 or 0.22 for the bytes: RF = 2 where the registers allow it. Global
+// traffic per tile is (D + E) * 2 bytes per key for TILE_ROWS rows: 128 rows make 128 multiply-adds per byte.
+//
+// Ladder (software variant on lavapipe, GFLOP/s; not yet measured on a GPU). One thread, B1 H4 S=T=512:
+//   8x8x8,    D=E=64:  1 fragment, 32 keys  5.2    2 fragments  5.8    4 fragments  5.6   2 fragments, 64 keys  5.5
+//   16x16x16, D=E=64:  1 fragment, 32 keys  6.6    2 fragments  6.4    64 keys  6.0       1 subgroup  5.6
+//   D=E=128:  8x8x8, 2 fragments, 32 keys  5.5     16x16x16, 1 fragment, 32 keys  6.4     16 keys, 4 subgroups  7.0
+// Two threads, B1 H8 S=T=1024 D=E=64, score rows still read twice: 8x8x8 10.9, 16x16x16 12.6, one subgroup 10.1;
+// one subgroup with every loop unrolled 9.0, and 10 s to compile instead of 2.
 #extension GL_GOOGLE_include_directive : require
 
-#include "attention_interface.glsl"
-
-layout(constant_id = 5) const uint FRAGMENT_M = 16;
-layout(constant_id = 6) const uint FRAGMENT_N = 16;
-layout(constant_id = 7) const uint FRAGMENT_K = 16;
-layout(constant_id = 8) const uint ROW_FRAGMENTS = 1;
-layout(constant_id = 9) const uint KEY_TILE = 32;
-layout(constant_id = 10) const uint SUBGROUP_SIZE = 32;
-layout(constant_id = 11) const bool QUERY_IN_SHARED = false;
-layout(constant_id = 12) const bool PREFETCH = true;
-
-// Fragments must be in registers, so on a GPU every loop over them is unrolled. A software driver keeps them in
-// memory anyway and would only compile for longer. It also runs a subgroup as one thread of vector code, in
-// order, and mistakes a subgroup barrier for a workgroup barrier (lavapipe, Mesa 26): there, none is used.
-#ifdef SOFTWARE
-#define UNROLL [[dont_unroll]]
-#define SUBGROUP_SYNC subgroupMemoryBarrierShared
-#else
-#define UNROLL [[unroll]]
-#define SUBGROUP_SYNC subgroupBarrier
-#endif
-
-// --- Derived sizes ---------------------------------------------------------------------------------------
-
-const uint SUBGROUPS = gl_WorkGroupSize.x / SUBGROUP_SIZE;
-const uint ROWS = ROW_FRAGMENTS * FRAGMENT_M;  // of one subgroup
-const uint TILE_ROWS = SUBGROUPS * ROWS;       // of one workgroup
-
-const uint D_STEPS = (HEAD_SIZE_QK + FRAGMENT_K - 1) / FRAGMENT_K;
-const uint D_PADDED = D_STEPS * FRAGMENT_K;
-const uint E_FRAGMENTS = (HEAD_SIZE_V + FRAGMENT_N - 1) / FRAGMENT_N;
-const uint E_PADDED = E_FRAGMENTS * FRAGMENT_N;
-const uint KEY_FRAGMENTS = KEY_TILE / FRAGMENT_N;  // of the scores
-const uint KEY_STEPS = KEY_TILE / FRAGMENT_K;      // of P V
-
-// The arena is addressed in units of 16 bytes: 8 f16 or 4 f32. One unit of padding per row spreads the rows
-// of a fragment over all shared memory banks.
-const uint KEY_UNITS = D_PADDED / 8;
-const uint VALUE_UNITS = E_PADDED / 8;
-const uint KEY_PITCH = KEY_UNITS + 1;
-const uint VALUE_PITCH = VALUE_UNITS + 1;
-const uint SCORE_PITCH = KEY_TILE / 4 + 1;
-
-const uint VALUE_BASE = KEY_TILE * KEY_PITCH;
-const uint SCORE_BASE = VALUE_BASE + KEY_TILE * VALUE_PITCH;
-const uint QUERY_BASE = SCORE_BASE + TILE_ROWS * SCORE_PITCH;
-const uint ARENA_UNITS = QUERY_BASE + (QUERY_IN_SHARED ? TILE_ROWS * KEY_PITCH : 0);
-
-// Softmax: a row of scores belongs to LANES_PER_ROW neighbouring lanes, each with SPAN consecutive keys; if
-// there are more rows than lanes, a lane has ROWS_PER_LANE of them.
-const uint LANES_PER_ROW = SUBGROUP_SIZE > ROWS ? SUBGROUP_SIZE / ROWS : 1;
-const uint ROWS_AT_ONCE = SUBGROUP_SIZE / LANES_PER_ROW;
-const uint ROWS_PER_LANE = ROWS / ROWS_AT_ONCE;
-const uint SPAN = KEY_TILE / LANES_PER_ROW;
-
-const uint FETCHES_K = (KEY_TILE * KEY_UNITS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
-const uint FETCHES_V = (KEY_TILE * VALUE_UNITS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
-const uint QUERY_FRAGMENTS = ROW_FRAGMENTS * (QUERY_IN_SHARED ? 1 : D_STEPS);
-
-// A row's weights are 2^(score - reference). When the reference is set, the largest weight becomes
-// 2^WEIGHT_START; the reference moves again only when a weight would pass 2^WEIGHT_LIMIT, the largest power
-// of two that f16 holds. So rescales are rare, and small weights keep 8 more bits above f16's underflow.
-const float WEIGHT_START = 8.0;
-const float WEIGHT_LIMIT = 15.0;
-
-#define INFINITY uintBitsToFloat(0x7f800000u)
-const float LOG2_E = 1.44269504088896340736;
-const float LN_2 = 0.69314718055994530942;
-
-#define MatrixA coopmat<float16_t, gl_ScopeSubgroup, FRAGMENT_M, FRAGMENT_K, gl_MatrixUseA>
-#define MatrixB coopmat<float16_t, gl_ScopeSubgroup, FRAGMENT_K, FRAGMENT_N, gl_MatrixUseB>
-#define Accumulator coopmat<float, gl_ScopeSubgroup, FRAGMENT_M, FRAGMENT_N, gl_MatrixUseAccumulator>
-
-const int ROW_MAJOR = gl_CooperativeMatrixLayoutRowMajor;
-const int COLUMN_MAJOR = gl_CooperativeMatrixLayoutColumnMajor;
-
-shared uvec4 arena[ARENA_UNITS];
-shared float rowFactor[TILE_ROWS];
-shared uint nonFinite[2];  // of the V tile with this parity
-
-// --- Problem and position --------------------------------------------------------------------------------
-
-uint batch, head, keyHead;
-uint lane, subgroup;
-uint firstRow;     // of this subgroup
-uint scoreBase;    // of this subgroup's rows in the arena
-uint rowInGroup;   // of this lane's first row, from firstRow
-uint part;         // which SPAN of the keys this lane has
-
-/// How many keys, from key 0 on, are visible to a query row.
-uint visibleKeys(uint row) {
-  return CAUSAL ? uint(clamp(int(row) + p.causalOffset + 1, 0, int(p.keyTokens))) : p.keyTokens;
-}
-
-// --- Staging ---------------------------------------------------------------------------------------------
-
-uvec4 fetchedK[FETCHES_K];
-uvec4 fetchedV[FETCHES_V];
-
-/// 8 f16 of `token`, zero outside of the T tokens and of the `size` channels. What is read is always inside.
-uvec4 loadUnit(uint64_t base, uint tokenStride, uint token, uint unit, uint size) {
-  const uint64_t offset = uint64_t(min(token, p.keyTokens - 1)) * tokenStride + min(unit * 8, size - 8);
-  const uvec4 words = WordQuadReference(base + offset * 2ul).value;
-  return token < p.keyTokens && unit * 8 < size ? words : uvec4(0);
-}
-
-void fetchKeys(uint firstKey) {
-  const uint64_t base = keyAddress(batch, 0, keyHead);
-  UNROLL for (uint i = 0; i < FETCHES_K; ++i) {
-    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
-    fetchedK[i] =
-      loadUnit(base, p.kTokenStride, firstKey + unit / KEY_UNITS, unit % KEY_UNITS, HEAD_SIZE_QK);
-  }
-}
-
-void fetchValues(uint firstKey) {
-  const uint64_t base = valueAddress(batch, 0, keyHead);
-  UNROLL for (uint i = 0; i < FETCHES_V; ++i) {
-    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
-    fetchedV[i] =
-      loadUnit(base, p.vTokenStride, firstKey + unit / VALUE_UNITS, unit % VALUE_UNITS, HEAD_SIZE_V);
-  }
-}
-
-void stageKeys() {
-  UNROLL for (uint i = 0; i < FETCHES_K; ++i) {
-    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
-    if (unit < KEY_TILE * KEY_UNITS) {
-      arena[unit / KEY_UNITS * KEY_PITCH + unit % KEY_UNITS] = fetchedK[i];
-    }
-  }
-}
-
-/// The sign bit of each half of each word is set where that f16 is inf or NaN.
-uvec4 nonFiniteHalves(uvec4 words) {
-  return ((words & 0x7c007c00u) + 0x04000400u) & 0x80008000u;
-}
-
-void stageValues(uint parity) {
-  UNROLL for (uint i = 0; i < FETCHES_V; ++i) {
-    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
-    if (unit < KEY_TILE * VALUE_UNITS) {
-      uvec4 words = fetchedV[i];
-      const uvec4 bad = nonFiniteHalves(words);
-      if (bad != uvec4(0)) {
-        words &= ~((bad >> 15) * 0xffffu);
-        nonFinite[parity] = 1;
-      }
-      arena[VALUE_BASE + unit / VALUE_UNITS * VALUE_PITCH + unit % VALUE_UNITS] = words;
-    }
-  }
-}
-
-// --- Query -----------------------------------------------------------------------------------------------
-
-MatrixA query[QUERY_FRAGMENTS];
-
-/// Copies `units` units of this subgroup's query rows, from unit `firstUnit` of each on, into the arena.
-void stageQueries(uint base, uint pitch, uint firstUnit, uint units) {
-  for (uint i = lane; i < ROWS * units; i += SUBGROUP_SIZE) {
-    const uint row = firstRow + i / units;
-    const uint unit = firstUnit + i % units;
-    const uint64_t address = queryAddress(batch, min(row, p.queryTokens - 1), head);
-    const uvec4 words = WordQuadReference(address + min(unit * 8, HEAD_SIZE_QK - 8) * 2).value;
-    arena[base + i / units * pitch + i % units] =
-      row < p.queryTokens && unit * 8 < HEAD_SIZE_QK ? words : uvec4(0);
-  }
-}
-
-void loadQueries() {
-  if (QUERY_IN_SHARED) {
-    stageQueries(QUERY_BASE + subgroup * ROWS * KEY_PITCH, KEY_PITCH, 0, KEY_UNITS);
-    SUBGROUP_SYNC();
-    return;
-  }
-  // Into registers through the rows that later hold the scores: each takes 2 * KEY_TILE channels at a time.
-  const uint stepsAtOnce = 2 * KEY_TILE / FRAGMENT_K;
-  UNROLL for (uint first = 0; first < D_STEPS; first += stepsAtOnce) {
-    stageQueries(scoreBase, SCORE_PITCH, first * FRAGMENT_K / 8, KEY_TILE / 4);
-    SUBGROUP_SYNC();
-    UNROLL for (uint step = first; step < min(D_STEPS, first + stepsAtOnce); ++step) {
-      UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
-        const uint element =
-          scoreBase + r * FRAGMENT_M * SCORE_PITCH + (step - first) * (FRAGMENT_K / 8);
-        coopMatLoad(query[r * D_STEPS + step], arena, element, SCORE_PITCH, ROW_MAJOR);
-      }
-    }
-    SUBGROUP_SYNC();
-  }
-}
+#include "attention_matrix_tiles.glsl"
 
 // --- One key tile ----------------------------------------------------------------------------------------
 
 Accumulator result[ROW_FRAGMENTS * E_FRAGMENTS];
-float reference[ROWS_PER_LANE];  // of a row's weights, log2; -inf: no finite score yet
+float reference[ROWS_PER_LANE];
 float weightSum[ROWS_PER_LANE];  // over this lane's keys alone, until the end
+vec4 scores[ROWS_PER_LANE * SPAN / 4];
 
 /// Raw scores q.k of all rows and the tile's keys, into the score rows.
 void computeScores() {
-  Accumulator scores[ROW_FRAGMENTS * KEY_FRAGMENTS];
+  Accumulator products[ROW_FRAGMENTS * KEY_FRAGMENTS];
   UNROLL for (uint i = 0; i < ROW_FRAGMENTS * KEY_FRAGMENTS; ++i) {
-    scores[i] = Accumulator(0.0);
+    products[i] = Accumulator(0.0);
   }
   UNROLL for (uint step = 0; step < D_STEPS; ++step) {
     if (QUERY_IN_SHARED) {
@@ -230,18 +98,28 @@ void computeScores() {
         keys, arena, n * FRAGMENT_N * KEY_PITCH + step * (FRAGMENT_K / 8), KEY_PITCH, COLUMN_MAJOR);
       UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
         const uint fragment = QUERY_IN_SHARED ? r : r * D_STEPS + step;
-        scores[r * KEY_FRAGMENTS + n] =
-          coopMatMulAdd(query[fragment], keys, scores[r * KEY_FRAGMENTS + n]);
+        products[r * KEY_FRAGMENTS + n] =
+          coopMatMulAdd(query[fragment], keys, products[r * KEY_FRAGMENTS + n]);
       }
     }
   }
   UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
     UNROLL for (uint n = 0; n < KEY_FRAGMENTS; ++n) {
       const uint element = scoreBase + r * FRAGMENT_M * SCORE_PITCH + n * (FRAGMENT_N / 4);
-      coopMatStore(scores[r * KEY_FRAGMENTS + n], arena, element, SCORE_PITCH, ROW_MAJOR);
+      coopMatStore(products[r * KEY_FRAGMENTS + n], arena, element, SCORE_PITCH, ROW_MAJOR);
     }
   }
   SUBGROUP_SYNC();
+}
+
+void setRowFactor(uint rowInSubgroup, float factor) {
+  const uint row = subgroup * ROWS + rowInSubgroup;
+  rowFactors[row / 4][row % 4] = factor;
+}
+
+float rowFactor(uint rowInSubgroup) {
+  const uint row = subgroup * ROWS + rowInSubgroup;
+  return rowFactors[row / 4][row % 4];
 }
 
 /// The part of score row `i` of this lane in the arena.
@@ -249,29 +127,29 @@ uint spanBase(uint i) {
   return scoreBase + (rowInGroup + i * ROWS_AT_ONCE) * SCORE_PITCH + part * (SPAN / 4);
 }
 
-/// The largest scaled score of each row; hidden scores are overwritten so that they weigh nothing.
-void findRowMaxima(uint firstKey, bool hasHidden, float scale, out float rowMaximum[ROWS_PER_LANE]) {
-  const float hidden = scale > 0.0 ? -INFINITY : INFINITY;  // times scale: -inf
-  UNROLL for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+/// Takes this lane's scores out of the arena, hides what the mask hides and finds each row's largest scaled
+/// score.
+void takeScores(uint firstKey, bool hasHidden, float scale, out float rowMaximum[ROWS_PER_LANE]) {
+  const float hidden = hiddenScore(scale);
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     const uint base = spanBase(i);
-    float maximum = -INFINITY;
+    [[unroll]] for (uint c = 0; c < SPAN / 4; ++c) {
+      scores[i * (SPAN / 4) + c] = uintBitsToFloat(arena[base + c]);
+    }
     if (hasHidden) {
       const int visible = int(visibleKeys(firstRow + rowInGroup + i * ROWS_AT_ONCE))
         - int(firstKey + part * SPAN);
-      UNROLL for (uint c = 0; c < SPAN / 4; ++c) {
-        vec4 s = uintBitsToFloat(arena[base + c]);
-        s = mix(vec4(hidden), s, lessThan(ivec4(c * 4) + ivec4(0, 1, 2, 3), ivec4(visible)));
-        arena[base + c] = floatBitsToUint(s);
-        s *= scale;
-        maximum = max(maximum, max(max(s.x, s.y), max(s.z, s.w)));
-      }
-    } else {
-      UNROLL for (uint c = 0; c < SPAN / 4; ++c) {
-        const vec4 s = uintBitsToFloat(arena[base + c]) * scale;
-        maximum = max(maximum, max(max(s.x, s.y), max(s.z, s.w)));
+      [[unroll]] for (uint c = 0; c < SPAN / 4; ++c) {
+        const bvec4 seen = lessThan(ivec4(c * 4) + ivec4(0, 1, 2, 3), ivec4(visible));
+        scores[i * (SPAN / 4) + c] = mix(vec4(hidden), scores[i * (SPAN / 4) + c], seen);
       }
     }
-    UNROLL for (uint distance = 1; distance < LANES_PER_ROW; distance *= 2) {
+    vec4 maxima = scores[i * (SPAN / 4)] * scale;
+    [[unroll]] for (uint c = 1; c < SPAN / 4; ++c) {
+      maxima = max(maxima, scores[i * (SPAN / 4) + c] * scale);
+    }
+    float maximum = max(max(maxima.x, maxima.y), max(maxima.z, maxima.w));
+    [[unroll]] for (uint distance = 1; distance < LANES_PER_ROW; distance *= 2) {
       maximum = max(maximum, subgroupShuffleXor(maximum, distance));
     }
     rowMaximum[i] = maximum;
@@ -281,13 +159,13 @@ void findRowMaxima(uint firstKey, bool hasHidden, float scale, out float rowMaxi
 /// Moves the references of the rows whose weights would pass f16's range, and rescales what they weighed.
 void moveReferences(float rowMaximum[ROWS_PER_LANE]) {
   bool grows = false;
-  UNROLL for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     grows = grows || rowMaximum[i] > reference[i] + WEIGHT_LIMIT;
   }
   if (!subgroupAny(grows)) {
     return;
   }
-  UNROLL for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     // Each row decides for itself, so its bits do not depend on its neighbours.
     float factor = 1.0;
     if (rowMaximum[i] > reference[i] + WEIGHT_LIMIT) {
@@ -297,29 +175,28 @@ void moveReferences(float rowMaximum[ROWS_PER_LANE]) {
       weightSum[i] *= factor;
     }
     if (part == 0) {
-      rowFactor[subgroup * ROWS + rowInGroup + i * ROWS_AT_ONCE] = factor;
+      setRowFactor(rowInGroup + i * ROWS_AT_ONCE, factor);
     }
   }
   SUBGROUP_SYNC();
   UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
     // Stride 0: every column is the same column of factors.
     Accumulator factors;
-    coopMatLoad(factors, rowFactor, subgroup * ROWS + r * FRAGMENT_M, 0, COLUMN_MAJOR);
+    coopMatLoad(factors, rowFactors, (subgroup * ROWS + r * FRAGMENT_M) / 4, 0, COLUMN_MAJOR);
     UNROLL for (uint n = 0; n < E_FRAGMENTS; ++n) {
       result[r * E_FRAGMENTS + n] = result[r * E_FRAGMENTS + n] * factors;
     }
   }
 }
 
-/// Replaces each lane's SPAN f32 scores of a row by as many f16 weights, in the first half of their place.
+/// Puts this lane's f16 weights of each row in the first half of the place that its f32 scores had.
 void computeWeights(float scale) {
-  UNROLL for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     const uint base = spanBase(i);
-    const float offset = reference[i] == -INFINITY ? 0.0 : -reference[i];
-    UNROLL for (uint c = 0; c < SPAN / 8; ++c) {
-      const vec4 low = uintBitsToFloat(arena[base + 2 * c]);
-      const vec4 high = uintBitsToFloat(arena[base + 2 * c + 1]);
-      // One rounding: far from 0 the product alone would lose what tells the scores apart.
+    const float offset = weightOffset(reference[i]);
+    [[unroll]] for (uint c = 0; c < SPAN / 8; ++c) {
+      const vec4 low = scores[i * (SPAN / 4) + 2 * c];
+      const vec4 high = scores[i * (SPAN / 4) + 2 * c + 1];
       const vec4 lowWeights = exp2(fma(low, vec4(scale), vec4(offset)));
       const vec4 highWeights = exp2(fma(high, vec4(scale), vec4(offset)));
       const vec4 sums = lowWeights + highWeights;
@@ -353,28 +230,59 @@ void accumulateValues() {
   SUBGROUP_SYNC();
 }
 
+/// The f32 weight of a key, from the tensors themselves.
+float exactWeight(uint row, uint key, float scale, float rowReference) {
+  const uint64_t q = queryAddress(batch, min(row, p.queryTokens - 1), head);
+  const uint64_t k = keyAddress(batch, key, keyHead);
+  float score = 0.0;
+  for (uint d = 0; d < HEAD_SIZE_QK; d += 4) {
+    const vec4 product = loadElements4(ELEMENT_F16, q + d * 2) * loadElements4(ELEMENT_F16, k + d * 2);
+    score += (product.x + product.y) + (product.z + product.w);
+  }
+  return exp2(fma(score, scale, weightOffset(rowReference)));
+}
+
 /// Adds the inf and NaN that were left out of the V tile to the rows that see them, and to no other: in a
 /// matrix product they would spoil the rows that they are hidden from as well, since 0 * NaN is NaN.
-void accumulateNonFiniteValues(uint firstKey) {
+/// The place of the V tile is free: the whole workgroup has done with it.
+void accumulateNonFiniteValues(uint firstKey, float scale) {
+  const uint scratch = VALUE_BASE + subgroup * FRAGMENT_UNITS;
   const uint64_t base = valueAddress(batch, 0, keyHead);
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+    if (part == 0) {
+      setRowFactor(rowInGroup + i * ROWS_AT_ONCE, reference[i]);
+    }
+  }
+  SUBGROUP_SYNC();
   for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
     for (uint n = 0; n < E_FRAGMENTS; ++n) {
-      for (uint i = lane; i < FRAGMENT_M * (FRAGMENT_N / 4); i += SUBGROUP_SIZE) {
-        const uint row = i / (FRAGMENT_N / 4);
+      for (uint i = lane; i < FRAGMENT_UNITS; i += SUBGROUP_SIZE) {
+        const uint row = r * FRAGMENT_M + i / (FRAGMENT_N / 4);
         const uint channel = n * FRAGMENT_N + i % (FRAGMENT_N / 4) * 4;
-        const uint end = min(visibleKeys(firstRow + r * FRAGMENT_M + row), firstKey + KEY_TILE);
+        const uint end = min(visibleKeys(firstRow + row), firstKey + KEY_TILE);
         vec4 sum = vec4(0.0);
         for (uint key = firstKey; key < end && channel < HEAD_SIZE_V; ++key) {
           const uint64_t offset = uint64_t(key) * p.vTokenStride + channel;
           uvec2 words = WordPairReference(base + offset * 2ul).value;
           words &= (nonFiniteHalves(words.xyxy).xy >> 15) * 0xffffu;
-          sum += vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));
+          if (words != uvec2(0)) {
+            const uint column = key - firstKey;
+            const uint unit = column / SPAN * (SPAN / 4) + column % SPAN / 8;
+            const vec2 pair = unpackHalf2x16(arena[scoreBase + row * SCORE_PITCH + unit][column % 8 / 2]);
+            float weight = column % 2 == 0 ? pair.x : pair.y;
+            if (weight == 0.0) {
+              // 0 * inf is NaN, but only if f32 has no smaller weight either.
+              weight = exactWeight(firstRow + row, key, scale, rowFactor(row));
+            }
+            // The finite neighbours, 0 here, have been added already.
+            sum += weight * vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));
+          }
         }
-        arena[scoreBase + row * SCORE_PITCH + i % (FRAGMENT_N / 4)] = floatBitsToUint(sum);
+        arena[scratch + i] = floatBitsToUint(sum);
       }
       SUBGROUP_SYNC();
       Accumulator addend;
-      coopMatLoad(addend, arena, scoreBase, SCORE_PITCH, ROW_MAJOR);
+      coopMatLoad(addend, arena, scratch, FRAGMENT_N / 4, ROW_MAJOR);
       UNROLL for (uint f = 0; f < ROW_FRAGMENTS * E_FRAGMENTS; ++f) {
         if (f == r * E_FRAGMENTS + n) {
           result[f] = result[f] + addend;
@@ -388,18 +296,18 @@ void accumulateNonFiniteValues(uint firstKey) {
 // --- Output ----------------------------------------------------------------------------------------------
 
 void storeResults() {
-  UNROLL for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     const uint rowInSubgroup = rowInGroup + i * ROWS_AT_ONCE;
     const uint row = firstRow + rowInSubgroup;
     float sum = weightSum[i];
-    UNROLL for (uint distance = 1; distance < LANES_PER_ROW; distance *= 2) {
+    [[unroll]] for (uint distance = 1; distance < LANES_PER_ROW; distance *= 2) {
       sum += subgroupShuffleXor(sum, distance);
     }
     if (part == 0) {
-      rowFactor[subgroup * ROWS + rowInSubgroup] = sum == 0.0 ? 0.0 : 1.0 / sum;
+      setRowFactor(rowInSubgroup, normalisation(sum));
       if (p.lse != 0ul && row < p.queryTokens) {
         FloatReference(lseAddress(batch, row, head)).value =
-          sum == 0.0 ? -INFINITY : (reference[i] + log2(sum)) * LN_2;
+          naturalLogSum(reference[i], sum);
       }
     }
   }
@@ -419,7 +327,7 @@ void storeResults() {
       const uint channel = first * FRAGMENT_N + i % units * 8;
       if (row < p.queryTokens && channel < HEAD_SIZE_V) {
         const uint element = scoreBase + i / units * SCORE_PITCH + i % units * 2;
-        const float factor = rowFactor[subgroup * ROWS + i / units];
+        const float factor = rowFactor(i / units);
         const vec4 low = uintBitsToFloat(arena[element]) * factor;
         const vec4 high = uintBitsToFloat(arena[element + 1]) * factor;
         WordQuadReference(outputAddress(batch, row, head) + channel * 2).value = uvec4(
@@ -452,14 +360,13 @@ void main() {
   // What this subgroup's rows see in any case, and at most.
   const uint allSee = visibleKeys(firstRow);
   const uint someSee = firstRow > lastRow ? 0 : visibleKeys(min(firstRow + ROWS - 1, lastRow));
-  // A scale of 0 would make the mask's -inf a NaN; this one makes every score 0 as well.
-  const float scale = p.scale == 0.0 ? 1e-37 : p.scale * LOG2_E;
+  const float scale = log2Scale(p.scale);
 
   loadQueries();
   UNROLL for (uint i = 0; i < ROW_FRAGMENTS * E_FRAGMENTS; ++i) {
     result[i] = Accumulator(0.0);
   }
-  UNROLL for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     reference[i] = -INFINITY;
     weightSum[i] = 0.0;
   }
@@ -490,7 +397,7 @@ void main() {
     if (seesTile) {
       computeScores();
       float rowMaximum[ROWS_PER_LANE];
-      findRowMaxima(firstKey, firstKey + KEY_TILE > allSee, scale, rowMaximum);
+      takeScores(firstKey, firstKey + KEY_TILE > allSee, scale, rowMaximum);
       moveReferences(rowMaximum);
       computeWeights(scale);
       SUBGROUP_SYNC();
@@ -504,9 +411,13 @@ void main() {
     }
     if (seesTile) {
       accumulateValues();
-      if (nonFinite[t & 1] != 0) {
-        accumulateNonFiniteValues(firstKey);
+    }
+    if (nonFinite[t & 1] != 0) {
+      barrier();
+      if (seesTile) {
+        accumulateNonFiniteValues(firstKey, scale);
       }
+      barrier();
     }
     if (!PREFETCH) {
       barrier();

@@ -1,11 +1,59 @@
 #version 460
 // Tiled attention for any GPU: a query row is shared by a few lanes of a subgroup, f32 or f16, f32 inside.
+//
+//   each workgroup: TILE_ROWS query rows of one head; each group of LANES_PER_ROW lanes: ROWS_PER_LANE of them
+//     every lane holds D / LANES_PER_ROW channels of q and E / LANES_PER_ROW of the result for each of its rows
+//     for each tile of KEY_TILE keys that some row of the workgroup sees:
+//       barrier; K and V tile -> shared; barrier                                (only if STAGED)
+//       for each KEY_STEP keys that some row of the subgroup sees:
+//         scores = dot products over the lane's channels, summed over the row's lanes by a shuffle butterfly
+//         mask where needed; where a weight would pass 2^8: move the row's reference, rescale its result
+//         weights = 2^(score * scale * log2 e - reference); weightSum += weights; result += weights V
+//     output = result / weightSum; lse = (reference + log2 weightSum) ln 2
+//
+// Scores, weights and row statistics never leave registers, and no barrier stands between them: the tile load
+// is the only thing that the lanes of a workgroup have to agree on.
+//
+// Masked and missing data. What is read is always inside the tensors: tokens past T - 1 and channels past the end
+// are clamped, missing channels of q and K are zero. Hidden scores are replaced before the maximum; in steps
+// with hidden keys a row adds V only from keys that it sees, by select, since 0 * NaN is NaN.
+//
+// Workgroup: any multiple of the subgroup size (id 0), full subgroups of any size >= LANES_PER_ROW; the size need
+// not be known. Grid x: ceil(S / TILE_ROWS) tiles of TILE_ROWS = id 0 / LANES_PER_ROW * ROWS_PER_LANE rows. With
+// CAUSAL, tile t holds the t-th LAST group of rows: a cut by firstTile gets its long tiles first.
+//
+// Specialization constants (ids 0...4: attention_interface.glsl)
+//   5   ROWS_PER_LANE   each K or V value read by a lane serves so many rows
+//   6   LANES_PER_ROW   a power of two, at most the subgroup size
+//   7   KEY_TILE        keys per tile: a multiple of KEY_STEP
+//   8   KEY_STEP        keys whose scores a lane holds at once
+//   9   STAGED          tiles in shared memory; otherwise K and V are read from memory by every lane, and there
+//                       is neither shared memory nor a barrier
+//   10  WIDENED         f16 tensors are staged as f32: twice the shared memory, no conversion in the inner loops
+//
+// Shared memory, bytes, with C = 4 channels per 16 bytes for f32 or WIDENED, 8 for f16, L = LANES_PER_ROW:
+//   STAGED ? 16 * KEY_TILE * L * (ceil(D / (C * L)) + ceil(E / (C * L))) : 16
+// Registers per lane, 32 bit, beside about 40: ROWS_PER_LANE * ((D + E) / LANES_PER_ROW + KEY_STEP)
+//
+// Device: shaderInt64, bufferDeviceAddress, scalarBlockLayout; subgroup basic and shuffle in compute. Neither
+// float16 arithmetic nor 16-bit storage: f16 is unpacked from words.
+//
+// Why lanes share a row: (D + E) / L = 64 channels a lane, 2 rows and 8 keys make 64 * 2 = 128 multiply-adds per
+// key for 16 shared loads of 16 bytes, each of which is L adjacent 16-byte words seen by all lane groups (one
+// bank pass), log2 L shuffles a row and 2 exponentials. A tile of scores per subgroup would need as many loads
+// and in addition weights through shared memory; a whole row per lane would need 256 registers at D = 64.
+//
+// Ladder (lavapipe, one thread, B1 H4 S=T=512 f32, GFLOP/s at D=E=64 and 128; no GPU yet; R rows, L lanes,
+// S keys per step): unstaged R1 L1 S4 48, 48; R1 L1 S8 46, 46; R1 L1 S16 40, 40; R2 L1 S4 48, 26; R2 L1 S8 38, 27.
+// Staged R2 L2 S4 9, 9: per-lane addresses are gathers there, so on a CPU only L = 1 unstaged makes sense.
+// f16: R1 L1 S8 24, 23; R2 L1 S8 28, 23. D=E=256: R1 L1 S8 29. Two threads at S=T=1024: 63 and 71.
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 
 #include "attention_interface.glsl"
+#include "../Common/online_softmax.glsl"
 
 layout(constant_id = 5) const uint ROWS_PER_LANE = 2;
 layout(constant_id = 6) const uint LANES_PER_ROW = 2;
@@ -34,10 +82,6 @@ const uint TILE_ROWS = gl_WorkGroupSize.x / LANES_PER_ROW * ROWS_PER_LANE;
 // The reference of a row's weights 2^(score - reference) moves only when a weight would pass 2^WEIGHT_LIMIT:
 // that keeps rescaling out of nearly all steps, and f32 has range to spare.
 const float WEIGHT_LIMIT = 8.0;
-
-#define INFINITY uintBitsToFloat(0x7f800000u)
-const float LOG2_E = 1.44269504088896340736;
-const float LN_2 = 0.69314718055994530942;
 
 shared uvec4 tile[TILE_UNITS];
 
@@ -126,7 +170,7 @@ vec4 unpackUnit(uvec4 unit, const uint vector) {
 
 vec4 query[ROWS_PER_LANE * QK_STEPS * VECTORS];
 vec4 result[ROWS_PER_LANE * V_STEPS * VECTORS];
-float reference[ROWS_PER_LANE];  // log2; -inf: no finite score yet
+float reference[ROWS_PER_LANE];
 float weightSum[ROWS_PER_LANE];
 uint visible[ROWS_PER_LANE];
 float weights[ROWS_PER_LANE * KEY_STEP];  // scores first
@@ -160,7 +204,7 @@ void computeScores(uint firstKey, uint key) {
 /// Turns scores into weights, moves the references of rows that need it and rescales what they weighed.
 void computeWeights(uint firstKey, bool hasHidden, float scale) {
   if (hasHidden) {
-    const float hidden = scale > 0.0 ? -INFINITY : INFINITY;  // times scale: -inf
+    const float hidden = hiddenScore(scale);
     [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
       [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
         weights[r * KEY_STEP + c] = firstKey + c < visible[r] ? weights[r * KEY_STEP + c] : hidden;
@@ -189,9 +233,8 @@ void computeWeights(uint firstKey, bool hasHidden, float scale) {
     }
   }
   [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
-    const float offset = reference[r] == -INFINITY ? 0.0 : -reference[r];
+    const float offset = weightOffset(reference[r]);
     [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
-      // One rounding: far from 0 the product alone would lose what tells the scores apart.
       weights[r * KEY_STEP + c] = exp2(fma(weights[r * KEY_STEP + c], scale, offset));
       weightSum[r] += weights[r * KEY_STEP + c];
     }
@@ -224,7 +267,7 @@ void storeResults() {
     if (row >= p.queryTokens) {
       continue;
     }
-    const float factor = weightSum[r] == 0.0 ? 0.0 : 1.0 / weightSum[r];
+    const float factor = normalisation(weightSum[r]);
     const uint64_t address = outputAddress(batch, row, head);
     [[unroll]] for (uint step = 0; step < V_STEPS; ++step) {
       const uint channel = (step * LANES_PER_ROW + part) * CHANNELS;
@@ -238,7 +281,7 @@ void storeResults() {
     }
     if (p.lse != 0ul && part == 0) {
       FloatReference(lseAddress(batch, row, head)).value =
-        weightSum[r] == 0.0 ? -INFINITY : (reference[r] + log2(weightSum[r])) * LN_2;
+        naturalLogSum(reference[r], weightSum[r]);
     }
   }
 }
@@ -267,8 +310,7 @@ void main() {
   // What this subgroup's rows see in any case, and at most.
   const uint allSee = visibleKeys(subgroupRow);
   const uint someSee = subgroupRow > lastRow ? 0 : visibleKeys(min(subgroupRow + subgroupRows - 1, lastRow));
-  // A scale of 0 would make the mask's -inf a NaN; this one makes every score 0 as well.
-  const float scale = p.scale == 0.0 ? 1e-37 : p.scale * LOG2_E;
+  const float scale = log2Scale(p.scale);
 
   [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
     const uint row = min(firstRow + r, lastRow);

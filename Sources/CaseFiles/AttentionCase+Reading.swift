@@ -32,7 +32,8 @@ extension AttentionCase {
     // With T = 0 the values have no bytes, and E is the one size that no data vouch for.
     let (oCount, overflow) = (b * s * h).multipliedReportingOverflow(by: e)
     if overflow || oCount > SafetensorsFile.fileByteLimit / 4 {
-      throw CaseFileError(file.name, "tensor v: shape", .invalid("\(e) value channels are too many"))
+      throw CaseFileError(
+        file.name, "tensor v: shape", .invalid("\(e) value channels are too many"))
     }
 
     let kvLengths = try tensors.optional("kv_lengths", [.i32], shape: [b])

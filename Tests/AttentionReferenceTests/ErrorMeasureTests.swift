@@ -11,7 +11,8 @@ import Testing
   }
 
   @Test func worstAbsoluteByHand() {
-    let measure = ErrorMeasure.worstAbsolute(actual: [1, 2, 5] as [Float], expected: [1, 2.5, 5.25])
+    let measure = ErrorMeasure.worstAbsolute(
+      actual: [1, 2, 5] as [Float], expected: [1, 2.5, 5.25])
     #expect(measure.error == 0.5 && measure.worstIndex == 1)
   }
 
@@ -30,33 +31,41 @@ import Testing
       #expect(!relative.isWithin(1e300) && relative.worstIndex == position)
       #expect(!absolute.isWithin(1e300) && absolute.worstIndex == position)
       // An unexpected finite value is as wrong as an unexpected infinity.
-      #expect(!ErrorMeasure.worstAbsolute(actual: [1, 2, 3] as [Double], expected: actual).isWithin(1e300))
+      #expect(
+        !ErrorMeasure.worstAbsolute(actual: [1, 2, 3] as [Double], expected: actual).isWithin(1e300)
+      )
     }
   }
 
   @Test func aNaNIsWorseThanAnyNumber() {
-    let measure = ErrorMeasure.worstAbsolute(actual: [1e300, .nan, 5, .nan] as [Double], expected: [0, 0, 0, 0])
+    let measure = ErrorMeasure.worstAbsolute(
+      actual: [1e300, .nan, 5, .nan] as [Double], expected: [0, 0, 0, 0])
     #expect(measure.error.isNaN && measure.worstIndex == 1)
   }
 
   @Test func infinitiesMustMatch() {
     let expected = [-Double.infinity, 1, .infinity]
     #expect(ErrorMeasure.worstAbsolute(actual: expected, expected: expected).isWithin(0))
-    let flipped = ErrorMeasure.worstAbsolute(actual: [.infinity, 1, .infinity] as [Double], expected: expected)
+    let flipped = ErrorMeasure.worstAbsolute(
+      actual: [.infinity, 1, .infinity] as [Double], expected: expected)
     #expect(!flipped.isWithin(1e300) && flipped.worstIndex == 0)
     // A finite stand-in for −inf is not −inf.
-    #expect(!ErrorMeasure.worstAbsolute(actual: [-1e30, 1, .infinity] as [Double], expected: expected).isWithin(1))
+    #expect(
+      !ErrorMeasure.worstAbsolute(actual: [-1e30, 1, .infinity] as [Double], expected: expected)
+        .isWithin(1))
   }
 
   @Test func zeroExpectedIsAbsolute() {
     #expect(ErrorMeasure.relativeRMS(actual: [0, 0] as [Double], expected: [0, 0]).error == 0)
     #expect(ErrorMeasure.relativeRMS(actual: [3, 3] as [Double], expected: [0, 0]).error == 3)
-    #expect(!ErrorMeasure.relativeRMS(actual: [.nan, 0] as [Double], expected: [0, 0]).isWithin(1))
+    #expect(
+      !ErrorMeasure.relativeRMS(actual: [.nan, 0] as [Double], expected: [0, 0]).isWithin(1))
   }
 
   @Test func unequalLengthsFail() {
     #expect(!ErrorMeasure.relativeRMS(actual: [1] as [Double], expected: [1, 1]).isWithin(1e300))
-    #expect(!ErrorMeasure.worstAbsolute(actual: [1, 1, 1] as [Double], expected: [1, 1]).isWithin(1e300))
+    #expect(
+      !ErrorMeasure.worstAbsolute(actual: [1, 1, 1] as [Double], expected: [1, 1]).isWithin(1e300))
     #expect(ErrorMeasure.worstAbsolute(actual: [] as [Double], expected: []).isWithin(0))
   }
 }

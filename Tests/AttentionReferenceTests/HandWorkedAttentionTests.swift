@@ -68,10 +68,10 @@ import Testing
   }
 
   @Test func softcap() {
-    // tanh(ln x) = (x² − 1) / (x² + 1): 0, 0.6, 0.8 for 1, 2, 3; 15/17 and 80/82 for 4 and 9.
-    let (a, b, c, d) = (e(0.6), e(0.8), e(15.0 / 17), e(80.0 / 82))
+    // 2·tanh(ln x / 2) = 2·(x − 1)/(x + 1): 0, 2/3, 1 for 1, 2, 3 and 6/5, 8/5 for 4 and 9.
+    let (a, b, c, d) = (e(2.0 / 3), e(1), e(1.2), e(1.6))
     expectRows(
-      options { $0.softcap = 1 },
+      options { $0.softcap = 2 },
       o: [(6 + 12 * a + 18 * b) / (1 + a + b), (6 + 12 * c + 18 * d) / (1 + c + d)],
       lse: [ln(1 + a + b), ln(1 + c + d)])
   }

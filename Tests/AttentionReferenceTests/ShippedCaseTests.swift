@@ -10,8 +10,9 @@ import Testing
 
   @Test(arguments: ShippedCases.attention)
   func referenceAgrees(_ name: String) throws {
-    guard case .attention(let problem) = try CaseFile(
-      path: ShippedCases.folder.appending(path: name).path)
+    guard
+      case .attention(let problem) = try CaseFile(
+        path: ShippedCases.folder.appending(path: name).path)
     else { return }
     let result = attention(
       q: problem.q.doubles(), k: problem.k.doubles(), v: problem.v.doubles(),

@@ -41,8 +41,16 @@ public func attention(
   evaluateRows(q, k, v, dimensions, options, storage: nil, rows: rows)
 }
 
-/// ``attention(q:k:v:dimensions:options:rows:)-(_,_,[Double],_,_,_)`` of Float data, which is
-/// widened as it is read: for problems whose keys would be too large in Double.
+/// The same attention of Float data, widened as it is read: for problems that are too large to
+/// hold in Double.
+///
+/// - Parameters:
+///   - q: queries, `[B, S, H, D]`, row-major.
+///   - k: keys, `[B, T, G, D]`, row-major.
+///   - v: values, `[B, T, G, E]`, row-major.
+///   - dimensions: the sizes.
+///   - options: scale, masks and changes to the scores.
+///   - rows: the rows to evaluate; nil for all.
 public func attention(
   q: [Float], k: [Float], v: [Float], dimensions: AttentionDimensions,
   options: AttentionOptions = AttentionOptions(), rows: [Int]? = nil
@@ -67,7 +75,8 @@ func evaluateRows<Element: BinaryFloatingPoint & Sendable>(
   let width = dimensions.valueChannels
   var o = [Double](repeating: 0, count: rows.count * width)
   var lse = [Double](repeating: 0, count: rows.count)
-  let row = AttentionRow(q: q, k: k, v: v, dimensions: dimensions, options: options, storage: storage)
+  let row = AttentionRow(
+    q: q, k: k, v: v, dimensions: dimensions, options: options, storage: storage)
   fillConcurrently(&o, width: width, &lse) { index, o, lse in
     lse = row.evaluate(rows[index], into: o)
   }

@@ -7,7 +7,4 @@ public enum AttentionPath: String, Sendable, Hashable, Codable, CaseIterable {
   case subgroup
   /// Cooperative matrices (`VK_KHR_cooperative_matrix`): the matrix units of a GPU.
   case matrix
-
-  /// The shader's name in the library.
-  var shaderName: String { "attention_\(rawValue)" }
 }

@@ -62,7 +62,7 @@ public struct AttentionPlan: Sendable, Hashable {
       guard let found else { throw .noPath(reasons: explanation) }
       chosen = found
     }
-    let tileCount = (request.queryTokens + chosen.tile.queryRows - 1) / chosen.tile.queryRows
+    let tileCount = ceilingDivide(request.queryTokens, chosen.tile.queryRows)
     for (axis, count) in [1, request.queryHeads, request.batchSize].enumerated()
     where count > device.maxWorkgroupCount[axis] {
       throw .device(
@@ -75,8 +75,7 @@ public struct AttentionPlan: Sendable, Hashable {
     self.tile = chosen.tile
     self.tileCount = tileCount
     self.explanation = explanation
-    pieces = Self.pieces(
-      request, tileRows: chosen.tile.queryRows, tileCount: tileCount, device: device)
+    pieces = Self.pieces(request, tile: chosen.tile, tileCount: tileCount, device: device)
   }
 
   /// The pipeline that runs the plan.
@@ -105,22 +104,23 @@ extension AttentionPlan {
   }
 
   private static func pieces(
-    _ request: AttentionRequest, tileRows: Int, tileCount: Int, device: DeviceCapabilities
+    _ request: AttentionRequest, tile: AttentionTile, tileCount: Int, device: DeviceCapabilities
   ) -> [Piece] {
     let budget = operationsPerPiece(device)
     let perPair =
-      2 * Double(request.batchSize * request.queryHeads)
+      2 * Double(request.batchSize) * Double(request.queryHeads)
       * Double(request.headSize + request.valueHeadSize)
     let most = device.maxWorkgroupCount[0]
     var pieces: [Piece] = []
     var start = 0
     var work = 0.0
-    for tile in 0..<tileCount {
-      let rows = tile * tileRows..<min((tile + 1) * tileRows, request.queryTokens)
+    for index in 0..<tileCount {
+      let group = tile.takesLongTilesFirst ? tileCount - 1 - index : index
+      let rows = group * tile.queryRows..<min((group + 1) * tile.queryRows, request.queryTokens)
       let tileWork = perPair * Double(request.visiblePairs(rows: rows))
-      if tile > start, work + tileWork > budget || tile - start == most {
-        pieces.append(start..<tile)
-        start = tile
+      if index > start, work + tileWork > budget || index - start == most {
+        pieces.append(start..<index)
+        start = index
         work = 0
       }
       work += tileWork

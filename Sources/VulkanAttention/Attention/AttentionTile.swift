@@ -4,6 +4,9 @@ public struct AttentionTile: Sendable, Hashable {
   public let workgroupSize: Int
   /// Query rows of one head that one workgroup computes.
   public let queryRows: Int
+  /// Whether tile t holds the t-th last group of rows: under a causal mask the last rows see the most
+  /// keys, and a grid that ends with its short tiles leaves fewer cores idle.
+  public let takesLongTilesFirst: Bool
   /// Shared memory of one workgroup in bytes.
   public let sharedBytes: Int
   /// The subgroup size that the kernel relies on; nil where any will do.

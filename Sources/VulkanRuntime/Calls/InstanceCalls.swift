@@ -7,8 +7,7 @@ struct InstanceCalls: @unchecked Sendable {
   let vkGetPhysicalDeviceProperties2: PFN_vkGetPhysicalDeviceProperties2
   let vkGetPhysicalDeviceFeatures2: PFN_vkGetPhysicalDeviceFeatures2
   let vkGetPhysicalDeviceMemoryProperties: PFN_vkGetPhysicalDeviceMemoryProperties
-  let vkGetPhysicalDeviceQueueFamilyProperties:
-    PFN_vkGetPhysicalDeviceQueueFamilyProperties
+  let vkGetPhysicalDeviceQueueFamilyProperties: PFN_vkGetPhysicalDeviceQueueFamilyProperties
   let vkEnumerateDeviceExtensionProperties: PFN_vkEnumerateDeviceExtensionProperties
   let vkCreateDevice: PFN_vkCreateDevice
   let vkGetDeviceProcAddr: PFN_vkGetDeviceProcAddr

@@ -22,6 +22,8 @@ public enum VulkanError: Error, Hashable, Sendable {
   case limitExceeded(what: String, requested: Int, allowed: Int)
   /// A range does not lie inside its buffer.
   case outOfBounds(what: String, requestedBytes: Int, availableBytes: Int)
+  /// The source and the destination of a copy share memory.
+  case overlappingCopy(source: String, destination: String)
   /// A buffer or pipeline of one device was used with another.
   case wrongDevice(what: String, expected: String, actual: String)
   /// A shader is not in this build, and why.
@@ -65,6 +67,8 @@ extension VulkanError: CustomStringConvertible {
       "too much \(what): requested \(requested), the device allows \(allowed)"
     case .outOfBounds(let what, let requested, let available):
       "\(what) needs \(requested) bytes, there are \(available)"
+    case .overlappingCopy(let source, let destination):
+      "a copy from \(source) to \(destination) would overlap itself; copy by way of another buffer"
     case .wrongDevice(let what, let expected, let actual):
       "\(what) belongs to \(actual), not to \(expected)"
     case .shaderUnavailable(let name, let reason):

@@ -33,10 +33,10 @@ struct DeviceProbe {
     apiVersion >= vulkanVersion(1, 3) || extensions.contains("VK_EXT_subgroup_size_control")
   }
 
-  /// Fills in the names in `VKATTN_DISABLE`, a list separated by commas.
+  /// The features that `VKATTN_DISABLE` names, separated by commas or spaces.
   static func vetoes(environment: String?) -> Set<DeviceCapabilities.Feature> {
     Set(
-      (environment ?? "").split(separator: ",").compactMap {
+      (environment ?? "").split { $0 == "," || $0.isWhitespace }.compactMap {
         DeviceCapabilities.Feature(rawValue: String($0))
       })
   }

@@ -14,10 +14,10 @@ public enum DeviceSelection: Sendable, Hashable, CustomStringConvertible {
     let hexadecimal = Self.normalizedUUID(text)
     if text.isEmpty || text == "best" {
       self = .best
-    } else if let index = Int(text) {
-      self = .index(index)
     } else if hexadecimal.count == 32, hexadecimal.allSatisfy(\.isHexDigit) {
       self = .uuid(text)
+    } else if let index = Int(text) {
+      self = .index(index)
     } else {
       self = .name(text)
     }

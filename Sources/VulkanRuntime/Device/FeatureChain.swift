@@ -40,7 +40,10 @@ final class FeatureChain {
       matrix = chain.append(features)
       require(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, of: probe)
     }
-    if probe.extensions.contains(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME), wants(.coopmat2) {
+    // The second extension needs the first, which a veto may have taken away.
+    if probe.extensions.contains(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME), wants(.coopmat2),
+      matrix != nil
+    {
       var features = VkPhysicalDeviceCooperativeMatrix2FeaturesNV()
       features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV
       matrix2 = chain.append(features)
@@ -92,7 +95,9 @@ final class FeatureChain {
       add(.subgroupSizeControl, if: control.subgroupSizeControl, control.computeFullSubgroups)
     }
     add(.coopmat, if: matrix?.pointee.cooperativeMatrix ?? 0)
-    add(.coopmat2, if: matrix2?.pointee.cooperativeMatrixFlexibleDimensions ?? 0)
+    add(
+      .coopmat2, if: matrix?.pointee.cooperativeMatrix ?? 0,
+      matrix2?.pointee.cooperativeMatrixFlexibleDimensions ?? 0)
     return found
   }
 }

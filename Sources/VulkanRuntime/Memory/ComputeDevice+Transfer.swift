@@ -16,7 +16,8 @@ extension ComputeDevice {
 
   /// Copies an array to the start of a buffer, and returns when it is there.
   ///
-  /// - Throws: `outOfBounds` where the buffer is too small; `cancelled`, `deviceLost`, `outOfMemory`.
+  /// - Throws: `outOfBounds` where the buffer is too small; `wrongDevice`, `cancelled`, `deviceLost`,
+  ///   `outOfMemory`.
   public func upload<Element: BitwiseCopyable & Sendable>(
     _ elements: [Element], to buffer: DeviceBuffer
   ) async throws(VulkanError) {
@@ -26,6 +27,7 @@ extension ComputeDevice {
         what: "an upload to \(buffer.label)", requestedBytes: byteCount,
         availableBytes: buffer.byteCount)
     }
+    try checkOwner(of: buffer)
     try logical.checkAlive("upload")
     let isDone: Void? = buffer.withHostBytes { bytes in
       elements.withUnsafeBytes { bytes.copyMemory(from: $0) }
@@ -52,16 +54,18 @@ extension ComputeDevice {
   /// The caller sees to it that the work that fills the buffer was waited for, or was submitted
   /// to this device before on memory that the host does not map.
   ///
-  /// - Throws: `cancelled`, `deviceLost`, `outOfMemory`.
+  /// - Throws: `wrongDevice`, `cancelled`, `deviceLost`, `outOfMemory`.
   public func download<Element: BitwiseCopyable & Sendable>(
     _ type: Element.Type, from buffer: DeviceBuffer
   ) async throws(VulkanError) -> [Element] {
+    try checkOwner(of: buffer)
     try logical.checkAlive("download")
     let count = buffer.byteCount / MemoryLayout<Element>.stride
     let byteCount = count * MemoryLayout<Element>.stride
     let direct = buffer.withHostBytes { bytes in
       [Element](unsafeUninitializedCapacity: count) { elements, initializedCount in
-        UnsafeMutableRawBufferPointer(elements).copyMemory(from: .init(rebasing: bytes[..<byteCount]))
+        UnsafeMutableRawBufferPointer(elements)
+          .copyMemory(from: .init(rebasing: bytes[..<byteCount]))
         initializedCount = count
       }
     }
@@ -81,6 +85,14 @@ extension ComputeDevice {
         UnsafeMutableRawBufferPointer(elements).copyMemory(from: bytes)
         initializedCount = count
       }
+    }
+  }
+
+  private func checkOwner(of buffer: DeviceBuffer) throws(VulkanError) {
+    guard buffer.logical === logical else {
+      throw .wrongDevice(
+        what: "buffer \(buffer.label)", expected: capabilities.name,
+        actual: buffer.logical.capabilities.name)
     }
   }
 

@@ -42,7 +42,7 @@ public struct DeviceBuffer: Sendable {
 
   /// Whether the two share at least one byte.
   public func overlaps(_ other: DeviceBuffer) -> Bool {
-    allocation === other.allocation
+    allocation === other.allocation && byteCount > 0 && other.byteCount > 0
       && byteOffset < other.byteOffset + other.byteCount
       && other.byteOffset < byteOffset + byteCount
   }

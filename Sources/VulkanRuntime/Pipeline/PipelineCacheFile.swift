@@ -1,3 +1,5 @@
+internal import Synchronization
+
 #if canImport(Glibc)
   internal import Glibc
 #elseif canImport(Musl)
@@ -23,6 +25,7 @@ package struct PipelineCacheFile: Sendable {
 
   private static let magic = Array("VKATPIPE".utf8)
   private static let version: UInt32 = 1
+  private static let writeCount = Atomic(0)
 
   private let directory: String
   private let identity: [UInt8]
@@ -74,8 +77,10 @@ package struct PipelineCacheFile: Sendable {
 
   package func write(_ payload: [UInt8]) throws(VulkanError) {
     try makeDirectory()
-    // The process number keeps two writers apart; the last rename wins, and both files are whole.
-    let temporary = "\(path).\(getpid())"
+    // Numbers keep two writers apart, of two processes and of two devices in one; the last rename
+    // wins, and both files are whole.
+    let number = Self.writeCount.wrappingAdd(1, ordering: .relaxed).newValue
+    let temporary = "\(path).\(getpid()).\(number)"
     guard let file = fopen(temporary, "wb") else { throw notWritable() }
     let bytes = header(for: payload) + payload
     let written = fwrite(bytes, 1, bytes.count, file)

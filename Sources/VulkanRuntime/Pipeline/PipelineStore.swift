@@ -74,6 +74,16 @@ final class PipelineStore: @unchecked Sendable {
     guard let file, let cache, !logical.isLost,
       isDirty.exchange(false, ordering: .relaxed)
     else { return }
+    do throws(VulkanError) {
+      try file.write(cacheData(cache))
+    } catch {
+      // Still to be written, at the next call or when the device is closed.
+      isDirty.store(true, ordering: .relaxed)
+      throw error
+    }
+  }
+
+  private func cacheData(_ cache: VkPipelineCache) throws(VulkanError) -> [UInt8] {
     var byteCount = 0
     try logical.check(
       logical.calls.vkGetPipelineCacheData(logical.handle, cache, &byteCount, nil),
@@ -82,6 +92,6 @@ final class PipelineStore: @unchecked Sendable {
     try logical.check(
       logical.calls.vkGetPipelineCacheData(logical.handle, cache, &byteCount, &data),
       "vkGetPipelineCacheData")
-    try file.write(Array(data.prefix(byteCount)))
+    return Array(data.prefix(byteCount))
   }
 }

@@ -87,6 +87,8 @@ public final class Recorder {
   }
 
   /// Appends a copy of as many bytes as the source has.
+  ///
+  /// - Throws: `outOfBounds`, `overlappingCopy`, `wrongDevice`, `alreadySubmitted`.
   public func copy(from source: DeviceBuffer, to destination: DeviceBuffer) throws(VulkanError) {
     let commands = try openCommands()
     guard source.byteCount <= destination.byteCount else {
@@ -94,8 +96,13 @@ public final class Recorder {
         what: "a copy to \(destination.label)", requestedBytes: source.byteCount,
         availableBytes: destination.byteCount)
     }
+    // As many bytes as the source has; the rest of the destination is not touched.
+    let target = try destination.slice(0..<source.byteCount)
+    guard !source.overlaps(target) else {
+      throw .overlappingCopy(source: source.label, destination: destination.label)
+    }
     if source.byteCount == 0 { return }
-    try prepare([.read(source), .write(destination)])
+    try prepare([.read(source), .write(target)])
     var region = VkBufferCopy(
       srcOffset: UInt64(source.offsetInBlock), dstOffset: UInt64(destination.offsetInBlock),
       size: UInt64(source.byteCount))

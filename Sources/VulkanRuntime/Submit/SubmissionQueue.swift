@@ -114,11 +114,17 @@ final class SubmissionQueue: @unchecked Sendable {
 
   /// Blocks until the work of that value is done.
   func wait(for value: UInt64, timeout seconds: Double?) throws(VulkanError) {
-    let nanoseconds = seconds.map { UInt64(max(0, $0) * 1e9) } ?? .max
+    let nanoseconds = seconds.map(Self.nanoseconds) ?? .max
     guard try block(until: value, nanoseconds: nanoseconds) else {
       throw .timedOut(seconds: seconds ?? 0)
     }
     try collect()
+  }
+
+  /// Vulkan's unit: what is not above 0, NaN included, is no time; what does not fit is for ever.
+  private static func nanoseconds(_ seconds: Double) -> UInt64 {
+    guard seconds > 0 else { return 0 }
+    return seconds < 1e10 ? UInt64(seconds * 1e9) : .max
   }
 
   /// Suspends until the work of that value is done, or the task is cancelled.
@@ -210,11 +216,12 @@ final class SubmissionQueue: @unchecked Sendable {
   private func collect() throws(VulkanError) {
     let value = try completedValue()
     try state.withLock { (state) throws(VulkanError) in
-      for finished in state.inFlight where finished.value <= value {
+      // In the order of submission. Taken out first: where reading fails, the slot is dropped.
+      while let finished = state.inFlight.first, finished.value <= value {
+        state.inFlight.removeFirst()
         finished.record.timestamps = try finished.slot.readTimestamps()
         state.freeSlots.append(finished.slot)
       }
-      state.inFlight.removeAll { $0.value <= value }
     }
   }
 }

@@ -1,0 +1,209 @@
+// The tiles of attention_matrix.comp, which documents the specialization constants: derived sizes, the layout of
+// shared memory, the loads of K and V tiles and of the query fragments.
+
+#ifndef ATTENTION_MATRIX_TILES_GLSL
+#define ATTENTION_MATRIX_TILES_GLSL
+
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_vote : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+
+#include "attention_interface.glsl"
+#include "../Common/online_softmax.glsl"
+
+layout(constant_id = 5) const uint FRAGMENT_M = 16;
+layout(constant_id = 6) const uint FRAGMENT_N = 16;
+layout(constant_id = 7) const uint FRAGMENT_K = 16;
+layout(constant_id = 8) const uint ROW_FRAGMENTS = 1;
+layout(constant_id = 9) const uint KEY_TILE = 32;
+layout(constant_id = 10) const uint SUBGROUP_SIZE = 32;
+layout(constant_id = 11) const bool QUERY_IN_SHARED = false;
+layout(constant_id = 12) const bool PREFETCH = true;
+layout(constant_id = 13) const uint LANES_PER_ROW = 2;
+
+// Fragments must be in registers, so on a GPU every loop over them is unrolled. A software driver keeps them in
+// memory anyway and would only compile for longer. It also runs a subgroup as one thread of vector code, in
+// order, and mistakes a subgroup barrier for a workgroup barrier (lavapipe, Mesa 26): there, none is used.
+#ifdef SOFTWARE
+#define UNROLL [[dont_unroll]]
+#define SUBGROUP_SYNC subgroupMemoryBarrierShared
+#else
+#define UNROLL [[unroll]]
+#define SUBGROUP_SYNC subgroupBarrier
+#endif
+
+// --- Derived sizes ---------------------------------------------------------------------------------------
+
+const uint SUBGROUPS = gl_WorkGroupSize.x / SUBGROUP_SIZE;
+const uint ROWS = ROW_FRAGMENTS * FRAGMENT_M;  // of one subgroup
+const uint TILE_ROWS = SUBGROUPS * ROWS;       // of one workgroup
+
+const uint D_STEPS = (HEAD_SIZE_QK + FRAGMENT_K - 1) / FRAGMENT_K;
+const uint D_PADDED = D_STEPS * FRAGMENT_K;
+const uint E_FRAGMENTS = (HEAD_SIZE_V + FRAGMENT_N - 1) / FRAGMENT_N;
+const uint E_PADDED = E_FRAGMENTS * FRAGMENT_N;
+const uint KEY_FRAGMENTS = KEY_TILE / FRAGMENT_N;  // of the scores
+const uint KEY_STEPS = KEY_TILE / FRAGMENT_K;      // of P V
+
+// The arena is addressed in units of 16 bytes: 8 f16 or 4 f32. One unit of padding per row spreads the rows
+// of a fragment over all shared memory banks.
+const uint KEY_UNITS = D_PADDED / 8;
+const uint VALUE_UNITS = E_PADDED / 8;
+const uint KEY_PITCH = KEY_UNITS + 1;
+const uint VALUE_PITCH = VALUE_UNITS + 1;
+const uint SCORE_PITCH = KEY_TILE / 4 + 1;
+
+const uint FRAGMENT_UNITS = FRAGMENT_M * FRAGMENT_N / 4;  // of an f32 fragment
+const uint SCRATCH_UNITS = SUBGROUPS * FRAGMENT_UNITS;    // shares the place of the V tile
+const uint VALUE_TILE_UNITS = KEY_TILE * VALUE_PITCH;
+
+const uint VALUE_BASE = KEY_TILE * KEY_PITCH;
+const uint SCORE_BASE =
+  VALUE_BASE + (VALUE_TILE_UNITS > SCRATCH_UNITS ? VALUE_TILE_UNITS : SCRATCH_UNITS);
+const uint QUERY_BASE = SCORE_BASE + TILE_ROWS * SCORE_PITCH;
+const uint ARENA_UNITS = QUERY_BASE + (QUERY_IN_SHARED ? TILE_ROWS * KEY_PITCH : 0);
+
+// Softmax: a row of scores belongs to LANES_PER_ROW neighbouring lanes, each with SPAN consecutive keys; a
+// lane has ROWS_PER_LANE rows.
+const uint ROWS_AT_ONCE = SUBGROUP_SIZE / LANES_PER_ROW;
+const uint ROWS_PER_LANE = ROWS / ROWS_AT_ONCE;
+const uint SPAN = KEY_TILE / LANES_PER_ROW;
+
+const uint FETCHES_K = (KEY_TILE * KEY_UNITS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+const uint FETCHES_V = (KEY_TILE * VALUE_UNITS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+const uint QUERY_FRAGMENTS = ROW_FRAGMENTS * (QUERY_IN_SHARED ? 1 : D_STEPS);
+
+// A row's weights are 2^(score - reference). When the reference is set, the largest weight becomes
+// 2^WEIGHT_START; the reference moves again only when a weight would pass 2^WEIGHT_LIMIT, the largest power
+// of two that f16 holds. So rescales are rare, and small weights keep 8 more bits above f16's underflow.
+const float WEIGHT_START = 8.0;
+const float WEIGHT_LIMIT = 15.0;
+
+#define MatrixA coopmat<float16_t, gl_ScopeSubgroup, FRAGMENT_M, FRAGMENT_K, gl_MatrixUseA>
+#define MatrixB coopmat<float16_t, gl_ScopeSubgroup, FRAGMENT_K, FRAGMENT_N, gl_MatrixUseB>
+#define Accumulator coopmat<float, gl_ScopeSubgroup, FRAGMENT_M, FRAGMENT_N, gl_MatrixUseAccumulator>
+
+const int ROW_MAJOR = gl_CooperativeMatrixLayoutRowMajor;
+const int COLUMN_MAJOR = gl_CooperativeMatrixLayoutColumnMajor;
+
+shared uvec4 arena[ARENA_UNITS];
+shared vec4 rowFactors[TILE_ROWS / 4];  // vectors: a fragment is loaded from 16-byte aligned places
+shared uint nonFinite[2];  // of the V tile with this parity
+
+// --- Problem and position --------------------------------------------------------------------------------
+
+uint batch, head, keyHead;
+uint lane, subgroup;
+uint firstRow;     // of this subgroup
+uint scoreBase;    // of this subgroup's rows in the arena
+uint rowInGroup;   // of this lane's first row, from firstRow
+uint part;         // which SPAN of the keys this lane has
+
+/// How many keys, from key 0 on, are visible to a query row.
+uint visibleKeys(uint row) {
+  return CAUSAL ? uint(clamp(int(row) + p.causalOffset + 1, 0, int(p.keyTokens))) : p.keyTokens;
+}
+
+// --- Staging ---------------------------------------------------------------------------------------------
+
+uvec4 fetchedK[FETCHES_K];
+uvec4 fetchedV[FETCHES_V];
+
+/// 8 f16 of `token`, zero outside of the T tokens and of the `size` channels. What is read is always inside.
+uvec4 loadUnit(uint64_t base, uint tokenStride, uint token, uint unit, uint size) {
+  const uint64_t offset = uint64_t(min(token, p.keyTokens - 1)) * tokenStride + min(unit * 8, size - 8);
+  const uvec4 words = WordQuadReference(base + offset * 2ul).value;
+  return token < p.keyTokens && unit * 8 < size ? words : uvec4(0);
+}
+
+void fetchKeys(uint firstKey) {
+  const uint64_t base = keyAddress(batch, 0, keyHead);
+  [[unroll]] for (uint i = 0; i < FETCHES_K; ++i) {
+    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
+    fetchedK[i] =
+      loadUnit(base, p.kTokenStride, firstKey + unit / KEY_UNITS, unit % KEY_UNITS, HEAD_SIZE_QK);
+  }
+}
+
+void fetchValues(uint firstKey) {
+  const uint64_t base = valueAddress(batch, 0, keyHead);
+  [[unroll]] for (uint i = 0; i < FETCHES_V; ++i) {
+    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
+    fetchedV[i] =
+      loadUnit(base, p.vTokenStride, firstKey + unit / VALUE_UNITS, unit % VALUE_UNITS, HEAD_SIZE_V);
+  }
+}
+
+void stageKeys() {
+  [[unroll]] for (uint i = 0; i < FETCHES_K; ++i) {
+    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
+    if (unit < KEY_TILE * KEY_UNITS) {
+      arena[unit / KEY_UNITS * KEY_PITCH + unit % KEY_UNITS] = fetchedK[i];
+    }
+  }
+}
+
+/// The sign bit of each half of each word is set where that f16 is inf or NaN.
+uvec4 nonFiniteHalves(uvec4 words) {
+  return ((words & 0x7c007c00u) + 0x04000400u) & 0x80008000u;
+}
+
+void stageValues(uint parity) {
+  [[unroll]] for (uint i = 0; i < FETCHES_V; ++i) {
+    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
+    if (unit < KEY_TILE * VALUE_UNITS) {
+      uvec4 words = fetchedV[i];
+      const uvec4 bad = nonFiniteHalves(words);
+      if (bad != uvec4(0)) {
+        words &= ~((bad >> 15) * 0xffffu);
+        atomicOr(nonFinite[parity], 1u);
+      }
+      arena[VALUE_BASE + unit / VALUE_UNITS * VALUE_PITCH + unit % VALUE_UNITS] = words;
+    }
+  }
+}
+
+// --- Query -----------------------------------------------------------------------------------------------
+
+MatrixA query[QUERY_FRAGMENTS];
+
+/// Copies `units` units of this subgroup's query rows, from unit `firstUnit` of each on, into the arena.
+void stageQueries(uint base, uint pitch, uint firstUnit, uint units) {
+  for (uint i = lane; i < ROWS * units; i += SUBGROUP_SIZE) {
+    const uint row = firstRow + i / units;
+    const uint unit = firstUnit + i % units;
+    const uint64_t address = queryAddress(batch, min(row, p.queryTokens - 1), head);
+    const uvec4 words = WordQuadReference(address + min(unit * 8, HEAD_SIZE_QK - 8) * 2).value;
+    arena[base + i / units * pitch + i % units] =
+      row < p.queryTokens && unit * 8 < HEAD_SIZE_QK ? words : uvec4(0);
+  }
+}
+
+void loadQueries() {
+  if (QUERY_IN_SHARED) {
+    stageQueries(QUERY_BASE + subgroup * ROWS * KEY_PITCH, KEY_PITCH, 0, KEY_UNITS);
+    SUBGROUP_SYNC();
+    return;
+  }
+  // Into registers through the rows that later hold the scores: each takes 2 * KEY_TILE channels at a time.
+  const uint stepsAtOnce = 2 * KEY_TILE / FRAGMENT_K;
+  UNROLL for (uint first = 0; first < D_STEPS; first += stepsAtOnce) {
+    stageQueries(scoreBase, SCORE_PITCH, first * FRAGMENT_K / 8, KEY_TILE / 4);
+    SUBGROUP_SYNC();
+    UNROLL for (uint step = first; step < min(D_STEPS, first + stepsAtOnce); ++step) {
+      UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
+        const uint element =
+          scoreBase + r * FRAGMENT_M * SCORE_PITCH + (step - first) * (FRAGMENT_K / 8);
+        coopMatLoad(query[r * D_STEPS + step], arena, element, SCORE_PITCH, ROW_MAJOR);
+      }
+    }
+    SUBGROUP_SYNC();
+  }
+}
+
+#endif

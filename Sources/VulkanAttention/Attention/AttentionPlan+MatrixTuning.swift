@@ -1,0 +1,180 @@
+/// The tiles of the matrix path.
+extension AttentionPlan {
+  private struct MatrixTuning {
+    let device: DeviceFamily
+    /// The largest head size, of D and E, that the row is for.
+    let maxHeadSize: Int
+    /// Fragments of query rows in each subgroup.
+    let rowFragments: Int
+    let keyTile: Int
+    /// Subgroups of a workgroup; fewer are taken where shared memory does not allow them.
+    let subgroups: Int
+    let keepsQueryInShared: Bool
+    let prefetches: Bool
+    let provenance: String
+  }
+
+  private static let counted =
+    "counted, not measured: O, Q and score fragments within the registers, tiles in shared memory"
+  private static let lavapipe =
+    "lavapipe of Mesa 26.1.6, B1 H8 S=T=1024 on 2 cores of an EPYC 9005: 11 to 13 GFLOP/s at D = 64"
+
+  private static let matrixTunings: [MatrixTuning] = [
+    .init(
+      device: .cpu, maxHeadSize: 64, rowFragments: 1, keyTile: 32, subgroups: 4,
+      keepsQueryInShared: false, prefetches: false, provenance: lavapipe),
+    .init(
+      device: .cpu, maxHeadSize: 256, rowFragments: 1, keyTile: 16, subgroups: 4,
+      keepsQueryInShared: false, prefetches: false, provenance: lavapipe),
+
+    // 32 lanes: at D = 128 about 254 registers without the prefetch's, so it is left out there.
+    .init(
+      device: .nvidia, maxHeadSize: 96, rowFragments: 2, keyTile: 32, subgroups: 4,
+      keepsQueryInShared: false, prefetches: true, provenance: counted),
+    .init(
+      device: .nvidia, maxHeadSize: 128, rowFragments: 2, keyTile: 32, subgroups: 4,
+      keepsQueryInShared: false, prefetches: false, provenance: counted),
+    .init(
+      device: .nvidia, maxHeadSize: 256, rowFragments: 1, keyTile: 32, subgroups: 4,
+      keepsQueryInShared: false, prefetches: false, provenance: counted),
+
+    // 64 lanes: Q in shared memory leaves the registers to O.
+    .init(
+      device: .amd, maxHeadSize: 64, rowFragments: 2, keyTile: 32, subgroups: 4,
+      keepsQueryInShared: true, prefetches: true, provenance: counted),
+    .init(
+      device: .amd, maxHeadSize: 128, rowFragments: 2, keyTile: 32, subgroups: 2,
+      keepsQueryInShared: true, prefetches: true, provenance: counted),
+    .init(
+      device: .amd, maxHeadSize: 256, rowFragments: 2, keyTile: 32, subgroups: 2,
+      keepsQueryInShared: false, prefetches: false, provenance: counted),
+
+    .init(
+      device: .intel, maxHeadSize: 64, rowFragments: 2, keyTile: 32, subgroups: 4,
+      keepsQueryInShared: false, prefetches: true, provenance: counted),
+    .init(
+      device: .intel, maxHeadSize: 256, rowFragments: 1, keyTile: 32, subgroups: 8,
+      keepsQueryInShared: false, prefetches: false, provenance: counted),
+
+    .init(
+      device: .any, maxHeadSize: 256, rowFragments: 1, keyTile: 32, subgroups: 4,
+      keepsQueryInShared: false, prefetches: false, provenance: counted),
+  ]
+
+  static func matrixTile(
+    _ request: AttentionRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice
+  ) -> Result<AttentionTile, PathRefusal> {
+    if request.elementType != .f16 {
+      return .failure(
+        PathRefusal(
+          reason: "matrix units multiply f16, which would cost \(request.elementType.rawValue) "
+            + "tensors their accuracy"))
+    }
+    let needed: [DeviceCapabilities.Feature] = [
+      .coopmat, .memoryModel, .float16, .subgroupSizeControl,
+    ]
+    let missing = needed.filter { !device.has($0) }
+    guard missing.isEmpty else {
+      return .failure(
+        PathRefusal(
+          reason: "the device lacks \(missing.map(\.rawValue).joined(separator: ", "))"))
+    }
+    if device.kind == .cpu, device.subgroupSize > 8 {
+      return .failure(
+        PathRefusal(
+          reason: "lavapipe (Mesa 26.1.6) crashes on cooperative matrices when its vectors are "
+            + "512 bits wide; unset LP_NATIVE_VECTOR_WIDTH"))
+    }
+    return fragment(device, choice).flatMap { tile(request, device, fragment: $0) }
+  }
+
+  /// The fragment shape: the one asked for, else 16×16×16 where it is listed, for larger fragments
+  /// need fewer loads per product, else the first that the shader can use.
+  private static func fragment(
+    _ device: DeviceCapabilities, _ choice: AttentionTileChoice
+  ) -> Result<DeviceCapabilities.MatrixShape, PathRefusal> {
+    let usable = device.matrixShapes.filter {
+      $0.input == .f16 && $0.accumulator == .f32 && $0.m % 8 == 0 && $0.n % 8 == 0
+        && $0.k % 8 == 0
+    }
+    guard let first = usable.first else {
+      return .failure(PathRefusal(reason: "the device lists no f16 product with f32 sums"))
+    }
+    switch choice {
+    case .tuned:
+      return .success(usable.first { $0.m == 16 && $0.n == 16 && $0.k == 16 } ?? first)
+    case .fragment(let m, let n, let k):
+      let asked = DeviceCapabilities.MatrixShape(
+        m: m, n: n, k: k, input: .f16, accumulator: .f32)
+      let isMultiple =
+        m > 0 && n > 0 && k > 0 && m % first.m == 0 && n % first.n == 0 && k % first.k == 0
+      guard usable.contains(asked) || device.has(.coopmat2) && isMultiple else {
+        return .failure(
+          PathRefusal(reason: "the device does not list \(m)x\(n)x\(k), f16 with f32 sums"))
+      }
+      return .success(asked)
+    }
+  }
+
+  private static func tile(
+    _ request: AttentionRequest, _ device: DeviceCapabilities,
+    fragment: DeviceCapabilities.MatrixShape
+  ) -> Result<AttentionTile, PathRefusal> {
+    let size = max(request.headSize, request.valueHeadSize)
+    guard
+      let tuning = matrixTunings.first(where: {
+        $0.device.includes(device) && size <= $0.maxHeadSize
+      })
+    else { return .failure(PathRefusal(reason: "no tile for head size \(size)")) }
+    // Intel's matrix units belong to subgroups of 16.
+    let subgroupSize =
+      DeviceFamily.intel.includes(device) && device.minSubgroupSize <= 16
+      ? 16 : device.subgroupSize
+    let rows = tuning.rowFragments * fragment.m
+    let lanesPerRow = max(1, subgroupSize / rows)
+    let isLegal =
+      tuning.keyTile % fragment.n == 0 && tuning.keyTile % fragment.k == 0
+      && rows * lanesPerRow % subgroupSize == 0 && tuning.keyTile / lanesPerRow % fragment.k == 0
+    guard isLegal else {
+      return .failure(
+        PathRefusal(
+          reason: "no tile of \(tuning.keyTile) keys for fragments of "
+            + "\(fragment.m)x\(fragment.n)x\(fragment.k) and subgroups of \(subgroupSize)"))
+    }
+    // As many subgroups as the rows need and shared memory allows.
+    var subgroups = min(tuning.subgroups, ceilingDivide(request.queryTokens, rows))
+    func sharedBytes() -> Int {
+      matrixSharedBytes(
+        request, fragment: fragment, subgroups: subgroups, rows: subgroups * rows,
+        keyTile: tuning.keyTile, keepsQueryInShared: tuning.keepsQueryInShared)
+    }
+    while subgroups > 1, sharedBytes() > device.maxSharedBytes { subgroups -= 1 }
+    return .success(
+      AttentionTile(
+        workgroupSize: subgroups * subgroupSize, queryRows: subgroups * rows,
+        takesLongTilesFirst: request.mask == .causal, sharedBytes: sharedBytes(),
+        subgroupSize: subgroupSize,
+        // A driver on the processor takes subgroup barriers for workgroup barriers.
+        shaderName: device.kind == .cpu ? "attention_matrix_software" : "attention_matrix",
+        constants: [
+          "FRAGMENT_M": UInt32(fragment.m), "FRAGMENT_N": UInt32(fragment.n),
+          "FRAGMENT_K": UInt32(fragment.k), "ROW_FRAGMENTS": UInt32(tuning.rowFragments),
+          "KEY_TILE": UInt32(tuning.keyTile), "SUBGROUP_SIZE": UInt32(subgroupSize),
+          "QUERY_IN_SHARED": tuning.keepsQueryInShared ? 1 : 0,
+          "PREFETCH": tuning.prefetches ? 1 : 0, "LANES_PER_ROW": UInt32(lanesPerRow),
+        ], provenance: tuning.provenance))
+  }
+
+  /// The shader's own sum, in its header.
+  private static func matrixSharedBytes(
+    _ request: AttentionRequest, fragment: DeviceCapabilities.MatrixShape, subgroups: Int,
+    rows: Int, keyTile: Int, keepsQueryInShared: Bool
+  ) -> Int {
+    let keyPitch = ceilingDivide(request.headSize, fragment.k) * fragment.k / 8 + 1
+    let valuePitch = ceilingDivide(request.valueHeadSize, fragment.n) * fragment.n / 8 + 1
+    let value = max(keyTile * valuePitch, subgroups * fragment.m * fragment.n / 4)
+    let scores = rows * (keyTile / 4 + 1)
+    let query = keepsQueryInShared ? rows * keyPitch : 0
+    return 16 * (keyTile * keyPitch + value + scores + query) + 4 * rows + 8
+  }
+}

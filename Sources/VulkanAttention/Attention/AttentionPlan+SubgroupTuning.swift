@@ -1,0 +1,113 @@
+/// The tiles of the subgroup path.
+extension AttentionPlan {
+  private struct SubgroupTuning {
+    let device: DeviceFamily
+    /// The largest head size, of D and E, that the row is for.
+    let maxHeadSize: Int
+    let rowsPerLane: Int
+    let lanesPerRow: Int
+    let keyTile: Int
+    let keyStep: Int
+    /// Whether K and V tiles go through shared memory.
+    let isStaged: Bool
+    /// Whether f16 tiles are widened to f32 as they are staged.
+    let isWidened: Bool
+    let workgroupSize: Int
+    let provenance: String
+
+    /// The shader's own sum, in its header.
+    func sharedBytes(_ request: AttentionRequest) -> Int {
+      guard isStaged else { return 16 }
+      let channels = (request.elementType == .f32 || isWidened ? 4 : 8) * lanesPerRow
+      let steps =
+        ceilingDivide(request.headSize, channels)
+        + ceilingDivide(request.valueHeadSize, channels)
+      return 16 * keyTile * lanesPerRow * steps
+    }
+  }
+
+  private static let counted =
+    "counted, not measured: q and o in 128 registers of an invocation, tiles within 32 KiB"
+  private static let lavapipe =
+    "lavapipe of Mesa 26.1.6, 2 cores of an EPYC 9005, B1 H4 S=T=512 f32 on one thread: 46 GFLOP/s at "
+    + "D = 64 and 128; staged or with 2 lanes per row 9, for per-lane addresses are gathers there"
+
+  private static let subgroupTunings: [SubgroupTuning] = [
+    .init(
+      device: .cpu, maxHeadSize: 256, rowsPerLane: 1, lanesPerRow: 1, keyTile: 32, keyStep: 8,
+      isStaged: false, isWidened: false, workgroupSize: 32, provenance: lavapipe),
+
+    .init(
+      device: .intel, maxHeadSize: 64, rowsPerLane: 2, lanesPerRow: 8, keyTile: 32, keyStep: 4,
+      isStaged: true, isWidened: false, workgroupSize: 128, provenance: counted),
+    .init(
+      device: .intel, maxHeadSize: 256, rowsPerLane: 2, lanesPerRow: 16, keyTile: 16, keyStep: 4,
+      isStaged: true, isWidened: false, workgroupSize: 128, provenance: counted),
+
+    .init(
+      device: .any, maxHeadSize: 32, rowsPerLane: 2, lanesPerRow: 1, keyTile: 32, keyStep: 8,
+      isStaged: true, isWidened: true, workgroupSize: 128, provenance: counted),
+    .init(
+      device: .any, maxHeadSize: 64, rowsPerLane: 2, lanesPerRow: 2, keyTile: 32, keyStep: 8,
+      isStaged: true, isWidened: true, workgroupSize: 128, provenance: counted),
+    .init(
+      device: .any, maxHeadSize: 128, rowsPerLane: 2, lanesPerRow: 4, keyTile: 32, keyStep: 8,
+      isStaged: true, isWidened: true, workgroupSize: 128, provenance: counted),
+    .init(
+      device: .any, maxHeadSize: 256, rowsPerLane: 2, lanesPerRow: 8, keyTile: 16, keyStep: 8,
+      isStaged: true, isWidened: true, workgroupSize: 128, provenance: counted),
+  ]
+
+  static func subgroupTile(
+    _ request: AttentionRequest, _ device: DeviceCapabilities
+  ) -> Result<AttentionTile, PathRefusal> {
+    let size = max(request.headSize, request.valueHeadSize)
+    guard
+      let tuning = subgroupTunings.first(where: {
+        $0.device.includes(device) && size <= $0.maxHeadSize
+          && $0.lanesPerRow <= device.minSubgroupSize
+      })
+    else {
+      return .failure(
+        PathRefusal(
+          reason: "no tile for head size \(size) with subgroups of \(device.minSubgroupSize)"))
+    }
+    return .success(
+      AttentionTile(
+        workgroupSize: max(tuning.workgroupSize, device.subgroupSize),
+        queryRows: max(tuning.workgroupSize, device.subgroupSize) / tuning.lanesPerRow
+          * tuning.rowsPerLane,
+        takesLongTilesFirst: request.mask == .causal,
+        sharedBytes: tuning.sharedBytes(request), subgroupSize: nil,
+        shaderName: "attention_subgroup",
+        constants: [
+          "ROWS_PER_LANE": UInt32(tuning.rowsPerLane),
+          "LANES_PER_ROW": UInt32(tuning.lanesPerRow),
+          "KEY_TILE": UInt32(tuning.keyTile), "KEY_STEP": UInt32(tuning.keyStep),
+          "STAGED": tuning.isStaged ? 1 : 0, "WIDENED": tuning.isWidened ? 1 : 0,
+        ], provenance: tuning.provenance))
+  }
+}
+
+/// The devices that a row of a tuning table is for.
+enum DeviceFamily {
+  case any
+  case cpu
+  case nvidia
+  case amd
+  case intel
+
+  /// By the PCI vendor number, a driver on the processor aside.
+  func includes(_ device: DeviceCapabilities) -> Bool {
+    switch self {
+    case .any: device.kind != .cpu
+    case .cpu: device.kind == .cpu
+    case .nvidia: device.kind != .cpu && device.vendorID == 0x10DE
+    case .amd: device.kind != .cpu && device.vendorID == 0x1002
+    case .intel: device.kind != .cpu && device.vendorID == 0x8086
+    }
+  }
+}
+
+/// a / b, rounded up.
+func ceilingDivide(_ a: Int, _ b: Int) -> Int { (a + b - 1) / b }

@@ -1,0 +1,43 @@
+#if canImport(Glibc)
+  internal import Glibc
+#elseif canImport(Musl)
+  internal import Musl
+#else
+  internal import Darwin
+#endif
+
+/// Advice for lavapipe, Mesa's driver that runs shaders on the processor.
+public enum SoftwareDriver {
+  /// Asks lavapipe for vectors of 512 bits, where the processor has AVX-512.
+  ///
+  /// Its default is 256 bits on every processor. On an EPYC 9005 with Mesa 26.1.6 the row path of
+  /// attention gains a factor of 1.8 to 3.5 (B1 H8 S=T=1024 f32). Subgroups are then 16 wide, and lavapipe
+  /// crashes on cooperative matrices, so plans refuse the matrix path.
+  ///
+  /// The driver reads its environment once, so this has an effect only before the process's first
+  /// Vulkan instance. A width that the user has set stays as it is. It changes the environment of the
+  /// process: call it at the start, before other threads read theirs.
+  ///
+  /// - Returns: Whether lavapipe will use 512 bits.
+  @discardableResult
+  public static func preferWideVectors() -> Bool {
+    let name = "LP_NATIVE_VECTOR_WIDTH"
+    if let set = getenv(name) { return String(cString: set) == "512" }
+    guard hasAVX512 else { return false }
+    return setenv(name, "512", 0) == 0
+  }
+
+  /// Whether the processor lists AVX-512, as Linux tells; elsewhere there is no lavapipe to advise.
+  private static var hasAVX512: Bool {
+    guard let file = fopen("/proc/cpuinfo", "r") else { return false }
+    defer { fclose(file) }
+    var line: UnsafeMutablePointer<CChar>?
+    var capacity = 0
+    defer { free(line) }
+    while getline(&line, &capacity, file) > 0 {
+      guard let text = line.map({ String(cString: $0) }), text.hasPrefix("flags") else { continue }
+      return text.contains(" avx512f")
+    }
+    return false
+  }
+}
