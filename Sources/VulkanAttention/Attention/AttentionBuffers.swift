@@ -13,58 +13,94 @@ public struct AttentionBuffers: Sendable {
   public var output: DeviceBuffer
   /// The log-sum-exp [B, S, H] in f32, contiguous, written where the request returns it.
   public var logSumExp: DeviceBuffer?
+  /// Working memory of at least ``AttentionPlan/scratchByteCount`` bytes; its contents do not matter.
+  /// Kernels that run one after the other can share it.
+  public var scratch: DeviceBuffer?
 
   /// Names the tensors.
   public init(
     query: DeviceBuffer, key: DeviceBuffer, value: DeviceBuffer, output: DeviceBuffer,
-    logSumExp: DeviceBuffer? = nil
+    logSumExp: DeviceBuffer? = nil, scratch: DeviceBuffer? = nil
   ) {
     self.query = query
     self.key = key
     self.value = value
     self.output = output
     self.logSumExp = logSumExp
+    self.scratch = scratch
   }
 
   /// 16-byte vector loads and stores.
   private static let alignment = 16
 
-  /// Refuses buffers that are too small, misaligned or overlap an output.
-  func check(for request: AttentionRequest) throws(AttentionError) {
-    let named: [(tensor: AttentionRequest.Tensor, buffer: DeviceBuffer)] = [
+  /// A buffer with what a plan needs of it.
+  private struct Bound {
+    let name: String
+    let buffer: DeviceBuffer
+    let requiredBytes: Int
+    var alignment = AttentionBuffers.alignment
+    let isWritten: Bool
+  }
+
+  private func bound(for plan: AttentionPlan) throws(AttentionError) -> [Bound] {
+    let request = plan.request
+    let tensors: [(AttentionRequest.Tensor, DeviceBuffer)] = [
       (.query, query), (.key, key), (.value, value), (.output, output),
     ]
-    for (tensor, buffer) in named {
-      let required = request.byteCount(of: tensor)
-      guard buffer.byteCount >= required else {
+    var bound = tensors.map { tensor, buffer in
+      Bound(
+        name: tensor.rawValue, buffer: buffer, requiredBytes: request.byteCount(of: tensor),
+        isWritten: tensor == .output)
+    }
+    if request.returnsLogSumExp {
+      guard let logSumExp else { throw .missingLogSumExpBuffer }
+      bound.append(
+        Bound(
+          name: "logSumExp", buffer: logSumExp, requiredBytes: request.logSumExpByteCount,
+          alignment: 4, isWritten: true))
+    }
+    if plan.scratchByteCount > 0 {
+      guard let scratch else { throw .missingScratchBuffer(requiredBytes: plan.scratchByteCount) }
+      bound.append(
+        Bound(
+          name: "scratch", buffer: scratch, requiredBytes: plan.scratchByteCount,
+          isWritten: true))
+    }
+    return bound
+  }
+
+  /// Refuses buffers that are missing, too small, misaligned or of another device, and outputs that
+  /// share memory.
+  func check(
+    for plan: AttentionPlan, on device: ComputeDevice
+  ) throws(AttentionError) {
+    let bound = try bound(for: plan)
+    for item in bound {
+      try wrappingDeviceErrors { () throws(VulkanError) in
+        try device.checkOwner(of: item.buffer)
+      }
+      guard item.buffer.byteCount >= item.requiredBytes else {
         throw .bufferTooSmall(
-          tensor: tensor.rawValue, requiredBytes: required, availableBytes: buffer.byteCount)
+          tensor: item.name, requiredBytes: item.requiredBytes,
+          availableBytes: item.buffer.byteCount)
       }
-      guard buffer.address % UInt64(Self.alignment) == 0 else {
+      guard item.buffer.address % UInt64(item.alignment) == 0 else {
         throw .misaligned(
-          tensor: tensor.rawValue, address: buffer.address, requiredAlignment: Self.alignment)
+          tensor: item.name, address: item.buffer.address, requiredAlignment: item.alignment)
       }
     }
-    for (tensor, buffer) in named.dropLast() where output.overlaps(buffer) {
-      throw .overlappingOutput(output: "output", with: tensor.rawValue)
-    }
-    guard request.returnsLogSumExp else { return }
-    guard let logSumExp else { throw .missingLogSumExpBuffer }
-    guard logSumExp.byteCount >= request.logSumExpByteCount else {
-      throw .bufferTooSmall(
-        tensor: "logSumExp", requiredBytes: request.logSumExpByteCount,
-        availableBytes: logSumExp.byteCount)
-    }
-    guard logSumExp.address % 4 == 0 else {
-      throw .misaligned(tensor: "logSumExp", address: logSumExp.address, requiredAlignment: 4)
-    }
-    for (tensor, buffer) in named where logSumExp.overlaps(buffer) {
-      throw .overlappingOutput(output: "logSumExp", with: tensor.rawValue)
+    for (index, written) in bound.enumerated() where written.isWritten {
+      for (other, item) in bound.enumerated()
+      where other != index && written.buffer.overlaps(item.buffer) {
+        throw .overlappingOutput(output: written.name, with: item.name)
+      }
     }
   }
 
-  /// The accesses of a dispatch over these buffers.
-  func accesses(for request: AttentionRequest) -> [BufferAccess] {
+  /// What the attention itself does with the buffers, once keys and values are where it reads them.
+  func accesses(
+    for request: AttentionRequest, key: DeviceBuffer, value: DeviceBuffer
+  ) -> [BufferAccess] {
     var accesses: [BufferAccess] = [.read(query), .read(key), .read(value), .write(output)]
     if request.returnsLogSumExp, let logSumExp { accesses.append(.write(logSumExp)) }
     return accesses

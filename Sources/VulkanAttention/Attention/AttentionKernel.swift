@@ -6,6 +6,8 @@ public final class AttentionKernel: Sendable {
   public let plan: AttentionPlan
   private let device: ComputeDevice
   private let pipeline: ComputePipeline
+  /// What packs keys and values, where the plan has them packed.
+  private let packers: (key: ComputePipeline, value: ComputePipeline)?
 
   /// The problem.
   public var request: AttentionRequest { plan.request }
@@ -14,11 +16,22 @@ public final class AttentionKernel: Sendable {
   ///
   /// - Throws: `AttentionError.pathUnavailable` or `device`.
   public init(_ plan: AttentionPlan, on device: ComputeDevice) throws(AttentionError) {
-    let description = try plan.pipelineDescription()
+    func pipeline(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
+      try wrappingDeviceErrors { () throws(VulkanError) in try device.pipeline(description) }
+    }
     self.plan = plan
     self.device = device
-    pipeline = try wrappingDeviceErrors { () throws(VulkanError) in
-      try device.pipeline(description)
+    self.pipeline = try pipeline(plan.pipelineDescription())
+    if let packing = plan.packing {
+      let type = plan.request.elementType
+      packers = (
+        try pipeline(
+          packing.pipelineDescription(channels: plan.request.headSize, type)),
+        try pipeline(
+          packing.pipelineDescription(channels: plan.request.valueHeadSize, type))
+      )
+    } else {
+      packers = nil
     }
   }
 
@@ -40,12 +53,12 @@ public final class AttentionKernel: Sendable {
   ///
   /// A long attention recorded this way is one submission; `run` cuts it into pieces.
   ///
-  /// - Throws: `bufferTooSmall`, `misaligned`, `overlappingOutput`, `missingLogSumExpBuffer`, or
-  ///   `device`, before anything is appended.
+  /// - Throws: `bufferTooSmall`, `misaligned`, `overlappingOutput`, `missingLogSumExpBuffer`,
+  ///   `missingScratchBuffer`, or `device`, before anything is appended.
   public func record(
     _ buffers: AttentionBuffers, into recorder: Recorder
   ) throws(AttentionError) {
-    try buffers.check(for: request)
+    try buffers.check(for: plan, on: device)
     for piece in plan.pieces { try record(piece, buffers, into: recorder) }
   }
 
@@ -60,7 +73,7 @@ public final class AttentionKernel: Sendable {
   public func run(
     _ buffers: AttentionBuffers, progress: (@Sendable (Double) -> Void)? = nil
   ) async throws(AttentionError) {
-    try buffers.check(for: request)
+    try buffers.check(for: plan, on: device)
     var pending: [Submission] = []
     for (index, piece) in plan.pieces.enumerated() {
       if Task.isCancelled { throw .device(.cancelled) }
@@ -80,12 +93,46 @@ public final class AttentionKernel: Sendable {
     _ piece: AttentionPlan.Piece, _ buffers: AttentionBuffers, into recorder: Recorder
   ) throws(AttentionError) {
     try wrappingDeviceErrors { () throws(VulkanError) in
+      var key = buffers.key
+      var value = buffers.value
+      if let packing = plan.packing, let packers, let scratch = buffers.scratch {
+        key = try scratch.slice(0..<packing.keyByteCount)
+        value = try scratch.slice(packing.keyByteCount..<packing.byteCount)
+        if piece.lowerBound == 0 {
+          try pack(
+            buffers.key, request.keyStrides, channels: request.headSize, into: key,
+            packers.key, recorder)
+          try pack(
+            buffers.value, request.valueStrides, channels: request.valueHeadSize, into: value,
+            packers.value, recorder)
+        }
+      }
       try recorder.dispatch(
         pipeline,
         pushConstants: AttentionPushConstants(
-          request, buffers: buffers, firstTile: piece.lowerBound),
+          plan, buffers: buffers, key: key, value: value, firstTile: piece.lowerBound),
         groups: WorkgroupCount(x: piece.count, y: request.queryHeads, z: request.batchSize),
-        accesses: buffers.accesses(for: request))
+        accesses: buffers.accesses(for: request, key: key, value: value))
+    }
+  }
+
+  /// Appends the dispatches that pack one tensor; later pieces find it packed.
+  private func pack(
+    _ source: DeviceBuffer, _ strides: TensorStrides, channels: Int,
+    into destination: DeviceBuffer, _ pipeline: ComputePipeline, _ recorder: Recorder
+  ) throws(VulkanError) {
+    guard let packing = plan.packing else { return }
+    let groupLimit = device.capabilities.maxWorkgroupCount[0]
+    for (firstGroup, groupCount) in packing.dispatches(
+      channels: channels, request, groupLimit: groupLimit)
+    {
+      try recorder.dispatch(
+        pipeline,
+        pushConstants: AttentionPackPushConstants(
+          request, source: source, strides: strides, destination: destination,
+          firstGroup: firstGroup),
+        groups: WorkgroupCount(x: groupCount, z: request.batchSize),
+        accesses: [.read(source), .write(destination)])
     }
   }
 

@@ -85,7 +85,7 @@ extension AttentionPlan {
           "LANES_PER_ROW": UInt32(tuning.lanesPerRow),
           "KEY_TILE": UInt32(tuning.keyTile), "KEY_STEP": UInt32(tuning.keyStep),
           "STAGED": tuning.isStaged ? 1 : 0, "WIDENED": tuning.isWidened ? 1 : 0,
-        ], provenance: tuning.provenance))
+        ], packedKeysPerBlock: nil, provenance: tuning.provenance))
   }
 }
 

@@ -22,8 +22,11 @@ public struct AttentionPlan: Sendable, Hashable {
   /// Why this path and this tile, a line for each path that was considered.
   public let explanation: [String]
 
-  /// Bytes of scratch memory; tiled attention needs none.
-  public var scratchByteCount: Int { 0 }
+  /// How keys and values are packed before they are read, if they are.
+  let packing: AttentionPacking?
+
+  /// Bytes of scratch memory that the kernel needs while it runs, 0 for none.
+  public var scratchByteCount: Int { packing?.byteCount ?? 0 }
 
   /// Plans a request for a device.
   ///
@@ -75,6 +78,9 @@ public struct AttentionPlan: Sendable, Hashable {
     self.tile = chosen.tile
     self.tileCount = tileCount
     self.explanation = explanation
+    packing = chosen.tile.packedKeysPerBlock.flatMap {
+      AttentionPacking(request, keysPerBlock: $0)
+    }
     pieces = Self.pieces(request, tile: chosen.tile, tileCount: tileCount, device: device)
   }
 
@@ -89,6 +95,7 @@ public struct AttentionPlan: Sendable, Hashable {
     constants["HEAD_SIZE_V"] = UInt32(request.valueHeadSize)
     constants["ELEMENT_TYPE"] = request.elementType.shaderConstant
     constants["CAUSAL"] = request.mask == .causal ? 1 : 0
+    if packing != nil { constants["PACKED"] = 1 }
     return PipelineDescription(
       shader: shader, constants: constants, subgroupSize: tile.subgroupSize,
       requiresFullSubgroups: tile.subgroupSize != nil)

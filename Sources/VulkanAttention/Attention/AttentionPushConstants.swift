@@ -26,10 +26,17 @@ struct AttentionPushConstants: BitwiseCopyable {
   var scale: Float
   var firstTile: UInt32
 
-  init(_ request: AttentionRequest, buffers: AttentionBuffers, firstTile: Int) {
+  /// - Parameters:
+  ///   - key: the keys as the shader reads them, which are the caller's or the packed ones.
+  ///   - value: the values, likewise.
+  init(
+    _ plan: AttentionPlan, buffers: AttentionBuffers, key: DeviceBuffer, value: DeviceBuffer,
+    firstTile: Int
+  ) {
+    let request = plan.request
     q = buffers.query.address
-    k = buffers.key.address
-    v = buffers.value.address
+    k = key.address
+    v = value.address
     o = buffers.output.address
     lse = request.returnsLogSumExp ? buffers.logSumExp?.address ?? 0 : 0
     // Strides along an axis of extent 1 are not checked and not used.
@@ -37,12 +44,14 @@ struct AttentionPushConstants: BitwiseCopyable {
     qBatchStride = word(request.queryStrides.batch)
     qTokenStride = word(request.queryStrides.token)
     qHeadStride = word(request.queryStrides.head)
-    kBatchStride = word(request.keyStrides.batch)
-    kTokenStride = word(request.keyStrides.token)
-    kHeadStride = word(request.keyStrides.head)
-    vBatchStride = word(request.valueStrides.batch)
-    vTokenStride = word(request.valueStrides.token)
-    vHeadStride = word(request.valueStrides.head)
+    let keyStrides = plan.packing?.keyStrides(request) ?? request.keyStrides
+    kBatchStride = word(keyStrides.batch)
+    kTokenStride = word(keyStrides.token)
+    kHeadStride = word(keyStrides.head)
+    let valueStrides = plan.packing?.valueStrides(request) ?? request.valueStrides
+    vBatchStride = word(valueStrides.batch)
+    vTokenStride = word(valueStrides.token)
+    vHeadStride = word(valueStrides.head)
     oBatchStride = word(request.outputStrides.batch)
     oTokenStride = word(request.outputStrides.token)
     oHeadStride = word(request.outputStrides.head)

@@ -6,6 +6,8 @@ public enum VulkanError: Error, Hashable, Sendable {
   case loaderMissing(tried: [String], reason: String)
   /// The loader lacks a function of Vulkan 1.2.
   case functionMissing(name: String)
+  /// The loader found no Vulkan driver.
+  case noDriver
   /// The validation layer was asked for and is not installed.
   case validationLayerMissing
   /// No device matches the selection.
@@ -49,6 +51,9 @@ extension VulkanError: CustomStringConvertible {
         + "install libvulkan1, or run Tools/setup"
     case .functionMissing(let name):
       "the Vulkan loader has no \(name): Vulkan 1.2 is needed"
+    case .noDriver:
+      "no Vulkan driver is installed, or the variables VK_DRIVER_FILES and VK_ICD_FILENAMES name none "
+        + "that loads; install one (mesa-vulkan-drivers brings a software driver), or run Tools/setup"
     case .validationLayerMissing:
       "VK_LAYER_KHRONOS_validation was asked for and is not installed; "
         + "install vulkan-validationlayers, or run Tools/setup"

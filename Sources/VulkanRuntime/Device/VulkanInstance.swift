@@ -16,7 +16,7 @@ public final class VulkanInstance: @unchecked Sendable {
   ///
   /// - Parameter validationLog: turns the validation layers on, with synchronization validation, and
   ///   receives what they say.
-  /// - Throws: `loaderMissing`, `validationLayerMissing`, or the failed call.
+  /// - Throws: `loaderMissing`, `noDriver`, `validationLayerMissing`, or the failed call.
   public convenience init(validationLog: ValidationLog? = nil) throws(VulkanError) {
     try self.init(loader: VulkanLoader(), validationLog: validationLog)
   }
@@ -118,6 +118,8 @@ public final class VulkanInstance: @unchecked Sendable {
         }
       }
     }
+    // The loader's way to say that it found no driver at all.
+    if result == .incompatibleDriver { throw .noDriver }
     guard result == .success, let instance else {
       throw .callFailed(function: "vkCreateInstance", result: result)
     }

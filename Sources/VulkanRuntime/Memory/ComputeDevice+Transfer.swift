@@ -88,7 +88,8 @@ extension ComputeDevice {
     }
   }
 
-  private func checkOwner(of buffer: DeviceBuffer) throws(VulkanError) {
+  /// Refuses a buffer of another device.
+  package func checkOwner(of buffer: DeviceBuffer) throws(VulkanError) {
     guard buffer.logical === logical else {
       throw .wrongDevice(
         what: "buffer \(buffer.label)", expected: capabilities.name,

@@ -1,0 +1,195 @@
+import AttentionReference
+import VulkanAttention
+
+/// What became of one case on one path.
+public struct AttentionCheckOutcome: Sendable {
+  /// How it ended.
+  public enum Verdict: Sendable, Hashable {
+    /// Every gate was kept.
+    case passed
+    /// What was wrong, one line each.
+    case failed([String])
+    /// The path cannot run the case here, and why.
+    case skipped(String)
+  }
+
+  /// The case.
+  public let checkCase: AttentionCheckCase
+  /// The path that ran, or that was asked for where none did.
+  public let path: String
+  /// How it ended.
+  public let verdict: Verdict
+  /// RMS(error)/RMS(reference) of o over the rows that have a number for an answer.
+  public let outputError: Double?
+  /// What ``outputError`` was held against.
+  public let outputGate: Double
+  /// The largest absolute error of the log-sum-exp.
+  public let logSumExpError: Double?
+}
+
+/// Holds kernels against the reference in Double.
+public struct AttentionCheck: Sendable {
+  private let device: ComputeDevice
+
+  /// A check on a device.
+  public init(on device: ComputeDevice) {
+    self.device = device
+  }
+
+  /// Runs one case on one path and compares.
+  public func run(
+    _ checkCase: AttentionCheckCase, _ choice: AttentionPathChoice
+  ) async -> AttentionCheckOutcome {
+    func ended(_ verdict: AttentionCheckOutcome.Verdict) -> AttentionCheckOutcome {
+      AttentionCheckOutcome(
+        checkCase: checkCase, path: choice.description, verdict: verdict, outputError: nil,
+        outputGate: AttentionGates.output(checkCase.elementType), logSumExpError: nil)
+    }
+    let plan: AttentionPlan
+    do throws(AttentionError) {
+      plan = try choice.plan(try checkCase.request(), device: device.capabilities)
+    } catch {
+      // A path that cannot run is no fault of the kernel; anything else is.
+      switch error {
+      case .pathUnavailable(_, let reason): return ended(.skipped(reason))
+      default: return ended(.failed(["\(error)"]))
+      }
+    }
+    do {
+      return try await run(checkCase, plan, pathName: choice.name(of: plan))
+    } catch {
+      return ended(.failed(["\(error)"]))
+    }
+  }
+
+  private func run(
+    _ checkCase: AttentionCheckCase, _ plan: AttentionPlan, pathName: String
+  ) async throws -> AttentionCheckOutcome {
+    let request = plan.request
+    let inputs = checkCase.inputs(for: request)
+    let tensors = try await AttentionTensors(inputs, for: plan, on: device)
+    try await AttentionKernel(plan, on: device).run(tensors.buffers)
+    let result = try await tensors.read()
+
+    let comparison = AttentionComparison(checkCase, request, inputs)
+    var problems = result.strayWrites
+    let output = comparison.output(result.output, problems: &problems)
+    let logSumExp = comparison.logSumExp(result.logSumExp ?? [], problems: &problems)
+    comparison.checkPoisonedRows(result, problems: &problems)
+    return AttentionCheckOutcome(
+      checkCase: checkCase, path: pathName, verdict: problems.isEmpty ? .passed : .failed(problems),
+      outputError: output, outputGate: comparison.outputGate, logSumExpError: logSumExp)
+  }
+}
+
+/// The expected answer of a case and what a result is held against.
+struct AttentionComparison {
+  let checkCase: AttentionCheckCase
+  let dimensions: AttentionDimensions
+  /// Rows that see no poisoned key.
+  let rows: [Int]
+  let expected: AttentionOutput
+  /// The gate of o by type and data.
+  let outputGate: Double
+  /// The error of a careful evaluation in 16 bits, for 16-bit cases.
+  let lowPrecisionError: Double?
+
+  init(
+    _ checkCase: AttentionCheckCase, _ request: AttentionRequest, _ inputs: AttentionInputs
+  ) {
+    let dimensions = request.dimensions
+    let options = request.referenceOptions
+    // With n poisoned keys at the end, a causal row i sees one of them where i ≥ S − n.
+    let firstPoisoned = dimensions.queryTokens - checkCase.poisonedKeys
+    let rows = (0..<dimensions.rowCount).filter { row in
+      row / dimensions.queryHeads % dimensions.queryTokens < firstPoisoned
+    }
+    expected = attention(
+      q: inputs.query, k: inputs.key, v: inputs.value, dimensions: dimensions, options: options,
+      rows: rows)
+    lowPrecisionError =
+      checkCase.elementType == .f32
+      ? nil
+      : ErrorMeasure.relativeRMS(
+        actual: lowPrecisionAttention(
+          q: inputs.query.map(Double.init), k: inputs.key.map(Double.init),
+          v: inputs.value.map(Double.init), dimensions: dimensions, options: options,
+          storage: .f16, rows: rows
+        ).o,
+        expected: expected.o
+      ).error
+    let largest = expected.lse.lazy.filter(\.isFinite).map(\.magnitude).max() ?? 0
+    outputGate =
+      AttentionGates.output(checkCase.elementType)
+      + (checkCase.data == .largeScores ? AttentionGates.allowance(largestScore: largest) : 0)
+    self.checkCase = checkCase
+    self.dimensions = dimensions
+    self.rows = rows
+  }
+
+  func output(_ actual: [Float], problems: inout [String]) -> Double {
+    let width = dimensions.valueChannels
+    let measure = ErrorMeasure.relativeRMS(
+      actual: gather(rows, width: width, from: actual), expected: expected.o)
+    if !measure.isWithin(outputGate) {
+      problems.append(
+        "o: error \(Numbers.scientific(measure.error)) above \(Numbers.scientific(outputGate))"
+          + worst(measure, width: width))
+    }
+    if measure.isWithin(outputGate), let lowPrecisionError {
+      let allowed = max(
+        AttentionGates.lowPrecisionFactor * lowPrecisionError, AttentionGates.lowPrecisionFloor)
+      if !measure.isWithin(allowed) {
+        problems.append(
+          "o: error \(Numbers.scientific(measure.error)) is more than "
+            + "\(Numbers.fixed(AttentionGates.lowPrecisionFactor, decimals: 0)) times that of a "
+            + "careful evaluation in f16, \(Numbers.scientific(lowPrecisionError))")
+      }
+    }
+    return measure.error
+  }
+
+  func logSumExp(_ actual: [Float], problems: inout [String]) -> Double {
+    let measure = ErrorMeasure.worstAbsolute(
+      actual: gather(rows, width: 1, from: actual), expected: expected.lse)
+    if !measure.isWithin(AttentionGates.logSumExp) {
+      problems.append(
+        "lse: error \(Numbers.scientific(measure.error)) above "
+          + "\(Numbers.scientific(AttentionGates.logSumExp))" + worst(measure, width: 1))
+    }
+    return measure.error
+  }
+
+  /// A row that sees a NaN must be NaN: a kernel that hides it hides a fault of the model.
+  func checkPoisonedRows(_ result: AttentionReadback, problems: inout [String]) {
+    guard case .nanInLastKeys = checkCase.data else { return }
+    let width = dimensions.valueChannels
+    let compared = Set(rows)
+    for row in 0..<dimensions.rowCount where !compared.contains(row) {
+      let output = result.output[row * width..<(row + 1) * width]
+      if let channel = output.firstIndex(where: { !$0.isNaN }) {
+        problems.append(
+          "o: \(place(row: row, channel: channel - row * width)) is "
+            + "\(output[channel]) though the row sees a NaN key")
+        return
+      }
+    }
+  }
+
+  private func worst(_ measure: ErrorMeasure, width: Int) -> String {
+    guard let index = measure.worstIndex, let actual = measure.worstActual,
+      let expected = measure.worstExpected
+    else { return "" }
+    let place = place(row: rows[index / width], channel: width > 1 ? index % width : nil)
+    return "; worst at \(place): "
+      + "\(Numbers.plain(Float(actual))), expected \(Numbers.plain(Float(expected)))"
+  }
+
+  /// An element as [batch, token, head, channel].
+  private func place(row: Int, channel: Int?) -> String {
+    let h = row % dimensions.queryHeads
+    let i = row / dimensions.queryHeads % dimensions.queryTokens
+    let b = row / dimensions.queryHeads / dimensions.queryTokens
+    return "[\(b), \(i), \(h)\(channel.map { ", \($0)" } ?? "")]"
+  }
+}

@@ -1,0 +1,159 @@
+import VulkanAttention
+
+/// How many cases a check has.
+public enum CheckDepth: String, Sendable, CaseIterable {
+  /// A few head sizes, the lengths where tiles begin and end.
+  case quick
+  /// Every group with its usual suspects.
+  case standard
+  /// Every pair of lengths, every head size.
+  case full
+}
+
+/// The cases of a check.
+public enum AttentionCheckGrid {
+  /// Lengths of one, of a tile less one, a tile and a tile more, primes and several tiles.
+  static let lengths = [1, 7, 8, 16, 17, 33, 63, 64, 65, 100, 128, 257]
+  /// Query heads and key heads: multi-head, grouped and multi-query attention.
+  static let heads: [(query: Int, key: Int)] = [(2, 2), (4, 2), (4, 1), (7, 1), (8, 1), (1, 1)]
+
+  /// The cases of a depth, in the order of their groups.
+  public static func cases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    lengthCases(depth) + headSizeCases(depth) + headCountCases(depth) + layoutCases(depth)
+      + largeScoreCases(depth) + hiddenKeyCases(depth) + noVisibleKeyCases(depth)
+  }
+
+  /// Both types, causal and not.
+  private static let variants: [(type: ElementType, isCausal: Bool)] = [
+    (.f32, false), (.f32, true), (.f16, false), (.f16, true),
+  ]
+
+  private static func lengthCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let pairs: [(Int, Int)] =
+      switch depth {
+      case .quick: [(1, 1), (7, 17), (64, 64), (65, 33), (33, 257)]
+      case .standard:
+        zip(lengths, lengths).map { ($0, $1) } + [
+          (1, 7), (1, 257), (7, 1), (8, 9), (16, 17), (17, 16), (33, 65), (63, 128), (64, 65),
+          (65, 64), (100, 33), (128, 257), (257, 63), (257, 100),
+        ]
+      case .full: lengths.flatMap { s in lengths.map { (s, $0) } }
+      }
+    return pairs.enumerated().flatMap { index, pair in
+      variants.map { variant in
+        // The other axes turn along, so that lengths meet every batch and head count.
+        let heads = heads[index % heads.count]
+        return AttentionCheckCase(
+          "lengths",
+          AttentionShape(
+            batchSize: 1 + index % 2, queryTokens: pair.0, keyTokens: pair.1,
+            queryHeads: heads.query, keyHeads: heads.key, headSize: 64),
+          variant.type, isCausal: variant.isCausal)
+      }
+    }
+  }
+
+  private static func headSizeCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let mixes = [(64, 128), (128, 64), (40, 72), (8, 256), (256, 8), (192, 128), (16, 24)]
+    let sizes: [(Int, Int)] =
+      switch depth {
+      case .quick: [(8, 8), (128, 128), (40, 72)]
+      case .standard:
+        [8, 16, 32, 80, 96, 128, 160, 200, 256].map { ($0, $0) } + mixes
+      case .full:
+        stride(from: 8, through: 256, by: 8).map { ($0, $0) } + mixes
+          + stride(from: 8, through: 256, by: 24).map { ($0, 264 - $0) }
+      }
+    return sizes.enumerated().flatMap { index, size in
+      // A head size is a pipeline of its own: fewer of them with all four variants.
+      (depth == .full ? variants : [variants[index % 2], variants[3 - index % 2]]).map { variant in
+        AttentionCheckCase(
+          "head sizes",
+          AttentionShape(
+            queryTokens: 33, keyTokens: 65, queryHeads: 2, keyHeads: 1, headSize: size.0,
+            valueHeadSize: size.1),
+          variant.type, isCausal: variant.isCausal)
+      }
+    }
+  }
+
+  private static func headCountCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    guard depth != .quick else { return [] }
+    return [(1, 1), (4, 4), (8, 4), (8, 2), (7, 1), (14, 2), (8, 1), (16, 2)].flatMap { heads in
+      variants.map { variant in
+        AttentionCheckCase(
+          "grouped heads",
+          AttentionShape(
+            batchSize: 3, queryTokens: 17, keyTokens: 33, queryHeads: heads.0,
+            keyHeads: heads.1, headSize: 64),
+          variant.type, isCausal: variant.isCausal)
+      }
+    }
+  }
+
+  private static func layoutCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let lengths = depth == .full ? [(1, 1), (16, 16), (33, 65), (65, 17)] : [(33, 65)]
+    return lengths.flatMap { lengths in
+      [AttentionCheckCase.Layout.headMajor, .padded].flatMap { layout in
+        variants.map { variant in
+          AttentionCheckCase(
+            "layouts",
+            AttentionShape(
+              batchSize: 2, queryTokens: lengths.0, keyTokens: lengths.1, queryHeads: 4,
+              keyHeads: 2, headSize: 64),
+            variant.type, isCausal: variant.isCausal, layout: layout)
+        }
+      }
+    }
+  }
+
+  private static func largeScoreCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let lengths = depth == .quick ? [(33, 65)] : [(33, 65), (64, 257), (1, 128)]
+    return lengths.flatMap { lengths in
+      variants.map { variant in
+        AttentionCheckCase(
+          "large scores",
+          AttentionShape(
+            queryTokens: lengths.0, keyTokens: lengths.1, queryHeads: 2, headSize: 64),
+          variant.type, isCausal: variant.isCausal, data: .largeScores)
+      }
+    }
+  }
+
+  private static func hiddenKeyCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let problems: [(s: Int, t: Int, hidden: Int)] =
+      depth == .quick
+      ? [(33, 65, 1), (64, 64, 7)]
+      : [(33, 65, 1), (64, 64, 7), (17, 17, 16), (65, 33, 9), (128, 257, 40), (8, 8, 1)]
+    return problems.flatMap { problem in
+      [ElementType.f32, .f16].flatMap { type in
+        [
+          AttentionCheckCase.Data.nanInLastKeys(problem.hidden),
+          .infinityInLastKeys(problem.hidden),
+        ].map { data in
+          AttentionCheckCase(
+            "NaN in hidden keys",
+            AttentionShape(
+              queryTokens: problem.s, keyTokens: problem.t, queryHeads: 4, keyHeads: 2,
+              headSize: 64),
+            type, isCausal: true, data: data)
+        }
+      }
+    }
+  }
+
+  private static func noVisibleKeyCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let lengths =
+      depth == .quick ? [(9, 0), (33, 8)] : [(1, 0), (9, 0), (33, 8), (257, 1), (65, 64)]
+    return lengths.flatMap { lengths in
+      variants.filter { lengths.1 == 0 || $0.isCausal }.map { variant in
+        AttentionCheckCase(
+          "no visible key",
+          AttentionShape(
+            batchSize: 2, queryTokens: lengths.0, keyTokens: lengths.1, queryHeads: 4,
+            keyHeads: 2, headSize: 64),
+          variant.type, isCausal: variant.isCausal)
+      }
+    }
+  }
+}

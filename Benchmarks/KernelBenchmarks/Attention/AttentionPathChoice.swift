@@ -1,0 +1,74 @@
+import VulkanAttention
+
+/// Which way a kernel is made to run: `auto`, a path by its name, or the matrix path with a fragment
+/// shape of its own as `matrix:16x16x16`.
+public struct AttentionPathChoice: Sendable, Hashable {
+  /// The path; nil leaves it to the plan.
+  public let path: AttentionPath?
+  /// The path's tile.
+  public let tile: AttentionTileChoice
+
+  /// The plan chooses.
+  public static let automatic = AttentionPathChoice(nil)
+
+  /// A path with its tuned tile, or nil for the plan's choice.
+  public init(_ path: AttentionPath?) {
+    self.path = path
+    tile = .tuned
+  }
+
+  /// The matrix path with fragments of m query rows, n keys and k channels.
+  public init(fragmentM m: Int, n: Int, k: Int) {
+    path = .matrix
+    tile = .fragment(m: m, n: n, k: k)
+  }
+
+  /// Reads a choice by its name; nil for a text that is none.
+  public init?(_ text: String) {
+    if text == "auto" {
+      self = .automatic
+    } else if let path = AttentionPath(rawValue: text) {
+      self.init(path)
+    } else {
+      let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+      let sizes = parts.last?.split(separator: "x").compactMap { Int($0) } ?? []
+      guard parts.count == 2, parts[0] == AttentionPath.matrix.rawValue, sizes.count == 3,
+        sizes.allSatisfy({ (1...256).contains($0) })
+      else { return nil }
+      self.init(fragmentM: sizes[0], n: sizes[1], k: sizes[2])
+    }
+  }
+
+  /// The choices as they are named to people.
+  public static let allowedNames =
+    ["auto"] + AttentionPath.allCases.map(\.rawValue) + ["matrix:MxNxK"]
+
+  /// Every path, and on a device with flexible matrix sizes the fragment shape of most GPUs as well:
+  /// a software driver lists other shapes, and would leave that one untried.
+  public static func all(on device: DeviceCapabilities) -> [AttentionPathChoice] {
+    AttentionPath.allCases.map { AttentionPathChoice($0) }
+      + (device.has(.coopmat2) ? [AttentionPathChoice(fragmentM: 16, n: 16, k: 16)] : [])
+  }
+
+  /// Plans a request this way.
+  public func plan(
+    _ request: AttentionRequest, device: DeviceCapabilities
+  ) throws(AttentionError) -> AttentionPlan {
+    try AttentionPlan(request, device: device, path: path, tile: tile)
+  }
+
+  /// The name of what ran, for a plan that was made this way.
+  public func name(of plan: AttentionPlan) -> String {
+    tile == .tuned ? plan.path.rawValue : description
+  }
+}
+
+extension AttentionPathChoice: CustomStringConvertible {
+  /// The choice's name.
+  public var description: String {
+    switch tile {
+    case .tuned: path?.rawValue ?? "auto"
+    case .fragment(let m, let n, let k): "\(path?.rawValue ?? "auto"):\(m)x\(n)x\(k)"
+    }
+  }
+}

@@ -1,0 +1,176 @@
+import ArgumentParser
+import KernelBenchmarks
+import VulkanAttention
+
+#if canImport(Darwin)
+  import Darwin
+#elseif canImport(Musl)
+  import Musl
+#else
+  import Glibc
+#endif
+
+/// `vkattn bench`.
+struct BenchCommand: AsyncParsableCommand {
+  /// What is measured.
+  enum Subject: String, ExpressibleByArgument, CaseIterable {
+    /// Tiled exact attention, with the device's ceilings and the host's time.
+    case attention
+    /// The host's time alone: to plan, record and submit one attention.
+    case host
+  }
+
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "Verifies kernels, then times them.",
+    discussion: """
+      Each workload is first compared with the reference; a wrong one is not timed. Times are the \
+      device's timestamps around the kernel (clock gpu), or the host's clock from submission to \
+      completion where these make no sense (clock wall). GFLOP/s count the visible pairs of a query \
+      and a key only; GB/s count every tensor once. The share is that of the ceiling which bounds the \
+      workload, measured in the same run: copied bytes, f32 multiply-adds, or on the matrix path of a \
+      GPU the f16 products of its matrix units.
+
+        vkattn bench --quick
+        vkattn bench attention --shape S1024,H8,D64 --type f16 --causal
+        vkattn bench --shape S4096,H32,G8,D128 --all-paths --json out.json
+        vkattn bench host
+
+      The exit status is 1 where a workload fails, and where none could run.
+      """)
+
+  @Argument(help: "What is measured.")
+  var subject: Subject = .attention
+
+  @Flag(help: "A few workloads, less than a minute on a software driver.")
+  var quick = false
+
+  @Option(help: AttentionShape.help, transform: AttentionShape.parsed)
+  var shape: [AttentionShape] = []
+
+  @Option(
+    help: """
+      The type of the tensors; may be repeated. Without --shape it selects from the standard \
+      workloads.
+      """)
+  var type: [ElementType] = []
+
+  @Flag(help: "Hides the keys after a query's own position. Without --shape it selects, as --type.")
+  var causal = false
+
+  @Option(
+    help: ArgumentHelp("The number of samples; at least 15 by default.", valueName: "count"))
+  var samples: Int?
+
+  @Flag(help: "Overwrites the device's caches before each sample.")
+  var cold = false
+
+  @Option(help: ArgumentHelp("Writes the results as one JSON object to a file.", valueName: "file"))
+  var json: String?
+
+  @OptionGroup var paths: PathOptions
+  @OptionGroup var device: DeviceOptions
+
+  func validate() throws {
+    if let samples, samples < 1 {
+      throw ValidationError("--samples is \(samples); allowed: 1 or more")
+    }
+    if quick, !shape.isEmpty { throw ValidationError("--quick and --shape exclude each other") }
+  }
+
+  func run() async throws {
+    let console = Console.current
+    // Problems that no device could run are refused before one is opened.
+    let workloads = try workloads()
+    if let json { try JSONFile(json).checkWritable() }
+    let opened = try device.open()
+    var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
+    console.progress("host")
+    report.host = try await HostTiming.measure(on: opened, paths.path.first ?? .automatic)
+    if subject == .attention {
+      console.progress("ceilings")
+      report.ceilings = try DeviceCeilings.measure(on: opened)
+      for line in report.heading { console.print(line) }
+      await time(workloads, on: opened, &report)
+    } else {
+      for line in report.heading { console.print(line) }
+    }
+    console.clearProgress()
+    if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
+    for skip in report.skips { console.print("skipped: \(skip)") }
+    for failure in report.failures { console.print("FAILED: \(failure)") }
+    if let json { try JSONFile(json).write(report.json.text + "\n") }
+    if !report.failures.isEmpty { throw CommandFailure(.failed) }
+    if subject == .attention, report.results.isEmpty {
+      throw CommandFailure(.failed, "no workload could run")
+    }
+  }
+
+  /// The workloads that the command line asks for.
+  private func workloads() throws -> [AttentionWorkload] {
+    guard shape.isEmpty else {
+      let types = type.isEmpty ? [.f32] : type
+      let workloads = shape.flatMap { shape in
+        types.map { AttentionWorkload(shape, $0, isCausal: causal) }
+      }
+      for workload in workloads { _ = try workload.request() }
+      return workloads
+    }
+    return (quick ? AttentionWorkload.quick : AttentionWorkload.standard).filter { workload in
+      (type.isEmpty || type.contains(workload.elementType)) && (!causal || workload.isCausal)
+    }
+  }
+
+  private func time(
+    _ workloads: [AttentionWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport
+  ) async {
+    let console = Console.current
+    var options = TimingOptions()
+    options.samples = samples
+    options.isCold = cold
+    let benchmark = AttentionBenchmark(on: device, options: options)
+    let choices = paths.choices(on: device.capabilities)
+    for (index, workload) in workloads.enumerated() {
+      for choice in choices {
+        console.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
+        do {
+          report.results.append(try await benchmark.run(workload, choice))
+        } catch AttentionError.pathUnavailable(let path, let reason) {
+          report.skips.append("\(workload.id) on \(path.rawValue): \(reason)")
+        } catch {
+          report.failures.append("\(workload.id) on \(choice): \(error)")
+        }
+      }
+    }
+  }
+}
+
+/// The file that `--json` names.
+private struct JSONFile {
+  let path: String
+
+  init(_ path: String) {
+    self.path = path
+  }
+
+  /// Fails now rather than after minutes of measuring.
+  func checkWritable() throws(CommandFailure) {
+    guard let file = fopen(path, "a") else { throw failure() }
+    fclose(file)
+  }
+
+  func write(_ text: String) throws(CommandFailure) {
+    guard let file = fopen(path, "w") else { throw failure() }
+    let isWritten = fputs(text, file) >= 0
+    guard fclose(file) == 0, isWritten else { throw failure() }
+  }
+
+  private func failure() -> CommandFailure {
+    let reason = strerror(errno).map { String(cString: $0) } ?? "error \(errno)"
+    return CommandFailure(.wrongInput, "\(path) cannot be written: \(reason)")
+  }
+}
+
+extension BenchCommand: KernelCommand {
+  var includesMatrixPath: Bool { paths.includesMatrixPath }
+}

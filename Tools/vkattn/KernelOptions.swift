@@ -1,0 +1,87 @@
+import ArgumentParser
+import KernelBenchmarks
+import VulkanAttention
+
+/// The kernel families that commands take by name.
+enum KernelFamily: String, ExpressibleByArgument, CaseIterable {
+  /// Tiled exact attention.
+  case attention
+}
+
+/// Which ways of a kernel a command runs.
+struct PathOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      """
+      Forces a path: auto (what the plan chooses), row, subgroup, matrix, or matrix:MxNxK for \
+      fragments of a shape of your own. May be repeated.
+      """,
+      valueName: "path"))
+  var path: [AttentionPathChoice] = []
+
+  @Flag(help: "Runs every path; one that cannot run here is skipped, and the reason told.")
+  var allPaths = false
+
+  func validate() throws {
+    if allPaths, !path.isEmpty {
+      throw ValidationError("--all-paths and --path exclude each other")
+    }
+  }
+
+  /// Whether the matrix path may run.
+  var includesMatrixPath: Bool { allPaths || path.contains { $0.path == .matrix } }
+
+  /// The paths to run, each once.
+  func choices(on device: DeviceCapabilities) -> [AttentionPathChoice] {
+    if allPaths { return AttentionPathChoice.all(on: device) }
+    var choices: [AttentionPathChoice] = []
+    for choice in path where !choices.contains(choice) { choices.append(choice) }
+    return choices.isEmpty ? [.automatic] : choices
+  }
+}
+
+/// A command that runs or plans kernels.
+protocol KernelCommand {
+  /// Whether the matrix path may run.
+  var includesMatrixPath: Bool { get }
+}
+
+extension KernelCommand {
+  /// Lets a software driver use the processor's widest vectors, with which it cannot run the matrix
+  /// path. Only for a process that has not opened a Vulkan instance yet.
+  func chooseVectorWidth() {
+    if !includesMatrixPath { SoftwareDriver.preferWideVectors() }
+  }
+}
+
+extension AttentionPathChoice: ExpressibleByArgument {
+  /// Reads a path's name.
+  public init?(argument: String) {
+    self.init(argument)
+  }
+
+  /// The names that help texts show.
+  public static var allValueStrings: [String] { allowedNames }
+}
+
+extension ElementType: ExpressibleByArgument {}
+
+extension AttentionShape {
+  /// The help of every option that takes a shape.
+  static let help = ArgumentHelp(
+    """
+    The sizes, such as B1,S1024,T1024,H8,G8,D64,E64: batch, query tokens, key tokens, query heads, \
+    key heads, channels of a query, channels of a value. S, H and D are needed; B is 1, T is S, G is \
+    H and E is D where they are left out.
+    """,
+    valueName: "shape")
+
+  /// Reads a shape for the command line, where the thrown text becomes the message.
+  static func parsed(_ text: String) throws -> AttentionShape {
+    do throws(ShapeError) {
+      return try AttentionShape(text)
+    } catch {
+      throw ValidationError("shape \"\(text)\": \(error)")
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import ArgumentParser
+import KernelBenchmarks
+import VulkanAttention
+
+/// `vkattn plan`.
+struct PlanCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan",
+    abstract: "Shows how a kernel would run on a device, and why.",
+    discussion: """
+      Plans are made from the device's capabilities; nothing runs on it.
+
+        vkattn plan attention --shape S1024,H8,D64 --type f16 --causal
+        vkattn plan attention --shape S1,T4096,H32,G8,D128 --path subgroup
+      """)
+
+  @Argument(help: "The kernel family.")
+  var family: KernelFamily = .attention
+
+  @Option(help: AttentionShape.help, transform: AttentionShape.parsed)
+  var shape: AttentionShape
+
+  @Option(help: "The type of the tensors.")
+  var type: ElementType = .f32
+
+  @Flag(help: "Hides the keys after a query's own position.")
+  var causal = false
+
+  @Option(help: "Forces a path: auto, row, subgroup, matrix or matrix:MxNxK.")
+  var path: AttentionPathChoice = .automatic
+
+  @Flag(help: "Prints a JSON object.")
+  var json = false
+
+  @OptionGroup var device: DeviceOptions
+
+  func run() async throws {
+    let console = Console.current
+    let workload = AttentionWorkload(shape, type, isCausal: causal)
+    // The problem first: it is wrong or right on every device.
+    let request = try workload.request()
+    let capabilities = try device.capabilities()
+    let plan = try path.plan(request, device: capabilities)
+    if json {
+      console.print(plan.json(workload, capabilities).text)
+    } else {
+      for line in plan.lines(workload, capabilities) { console.print(line) }
+    }
+  }
+}
+
+extension AttentionPlan {
+  /// Workgroups along x (all pieces together), y and z.
+  private var grid: [Int] { [tileCount, request.queryHeads, request.batchSize] }
+
+  private var sortedConstants: [(key: String, value: UInt32)] {
+    tile.constants.sorted { $0.key < $1.key }
+  }
+
+  fileprivate func lines(
+    _ workload: AttentionWorkload, _ device: DeviceCapabilities
+  ) -> [String] {
+    let constants = sortedConstants.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+    let rows: [(String, String)] = [
+      ("workload", workload.id),
+      ("device", device.name),
+      ("path", path.rawValue),
+      ("shader", tile.shaderName),
+      (
+        "tile",
+        "\(tile.queryRows) query rows, \(tile.workgroupSize) invocations, "
+          + "\(Numbers.bytes(tile.sharedBytes)) shared"
+          + (tile.subgroupSize.map { ", subgroups of \($0)" } ?? "")
+          + (tile.packedKeysPerBlock.map { ", keys and values packed by \($0)" } ?? "")
+      ),
+      ("constants", constants.isEmpty ? "none of its own" : constants),
+      ("grid", "\(grid[0]) tiles × \(grid[1]) heads × \(grid[2]) batch entries"),
+      ("pieces", pieces.count == 1 ? "1 submission" : "\(pieces.count) submissions"),
+      ("scratch", Numbers.bytes(scratchByteCount)),
+      (
+        "work",
+        "\(Numbers.significant(request.floatingPointOperations * 1e-9)) GFLOP, at least "
+          + Numbers.bytes(Int(request.compulsoryBytes))
+      ),
+    ]
+    func row(_ name: String, _ value: String) -> String {
+      name + String(repeating: " ", count: 11 - name.count) + value
+    }
+    return rows.map(row)
+      + explanation.enumerated().map { row($0.offset == 0 ? "why" : "", $0.element) }
+  }
+
+  fileprivate func json(
+    _ workload: AttentionWorkload, _ device: DeviceCapabilities
+  ) -> JSONText {
+    [
+      "id": .string(workload.id), "device": .string(device.name),
+      "path": .string(path.rawValue), "shader": .string(tile.shaderName),
+      "tile": [
+        "query_rows": .integer(tile.queryRows), "workgroup_size": .integer(tile.workgroupSize),
+        "shared_bytes": .integer(tile.sharedBytes), "subgroup_size": JSONText(tile.subgroupSize),
+        "packed_keys_per_block": JSONText(tile.packedKeysPerBlock),
+        "constants": .object(sortedConstants.map { .init($0.key, .integer(Int($0.value))) }),
+        "provenance": .string(tile.provenance),
+      ],
+      "grid": .array(grid.map(JSONText.integer)),
+      "pieces": .array(
+        pieces.map { .array([.integer($0.lowerBound), .integer($0.upperBound)]) }),
+      "scratch_bytes": .integer(scratchByteCount),
+      "operations": .number(request.floatingPointOperations),
+      "compulsory_bytes": .number(request.compulsoryBytes),
+      "why": .array(explanation.map(JSONText.string)),
+    ]
+  }
+}
+
+extension PlanCommand: KernelCommand {
+  var includesMatrixPath: Bool { path.path == .matrix }
+}

@@ -1,0 +1,137 @@
+import ArgumentParser
+import CaseFiles
+import KernelBenchmarks
+import VulkanAttention
+
+/// `vkattn replay`.
+struct ReplayCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "replay",
+    abstract: "Runs cases from files and compares with the answers they bring.",
+    discussion: """
+      A case is a safetensors file with a problem and its expected outputs, made by PyTorch, NumPy or \
+      anything else; Tools/cases has scripts that write them.
+
+        vkattn replay Tests/Cases/attention/*.safetensors
+        vkattn replay --all-paths case.safetensors
+
+      A path that cannot run a case is a skip. A sound case that asks for something no kernel does \
+      (bf16, a window, another op, …) is unsupported: it is listed and counted, and fails nothing by \
+      itself. The exit status is 2 where a file is malformed, else 1 where a case fails or none \
+      passes, else 0.
+      """)
+
+  @Argument(help: ArgumentHelp("The case files.", valueName: "file"))
+  var files: [String]
+
+  @Flag(help: "Prints a JSON object.")
+  var json = false
+
+  @OptionGroup var paths: PathOptions
+  @OptionGroup var device: DeviceOptions
+
+  func run() async throws {
+    let console = Console.current
+    // All files are read before a device is opened: a malformed one is wrong on any machine.
+    var cases: [AttentionCase] = []
+    var outcomes: [ReplayOutcome] = []
+    var malformed: [String] = []
+    for file in files {
+      do throws(CaseFileError) {
+        switch try CaseFile(path: file) {
+        case .attention(let attentionCase): cases.append(attentionCase)
+        }
+      } catch {
+        if error.isUnsupportedOperation {
+          outcomes.append(.unsupported(file, error))
+        } else {
+          malformed.append("\(error)")
+        }
+      }
+    }
+    for message in malformed { console.error("vkattn: \(message)") }
+
+    var name: String?
+    if !cases.isEmpty {
+      let opened = try device.open()
+      name = opened.capabilities.name
+      let replay = AttentionReplay(on: opened)
+      for attentionCase in cases {
+        for choice in paths.choices(on: opened.capabilities) {
+          console.progress("\(attentionCase.file) \(choice)")
+          let outcome = await replay.run(attentionCase, choice)
+          outcomes.append(outcome)
+          // What no kernel does, no other path does either.
+          if case .unsupported = outcome.verdict { break }
+        }
+      }
+    }
+    console.clearProgress()
+    let tally = ReplayTally(outcomes)
+    if json {
+      let report: JSONText = [
+        "device": JSONText(name), "results": .array(outcomes.map(\.json)),
+        "malformed": .array(malformed.map(JSONText.string)),
+      ]
+      console.print(report.text)
+    } else {
+      printTable(outcomes, tally, malformed: malformed.count)
+    }
+    if !malformed.isEmpty { throw CommandFailure(.wrongInput) }
+    if tally.failed > 0 || tally.passed == 0 { throw CommandFailure(.failed) }
+  }
+
+  private func printTable(_ outcomes: [ReplayOutcome], _ tally: ReplayTally, malformed: Int) {
+    let console = Console.current
+    var table = TextTable([
+      ("case", .left), ("op", .left), ("path", .left), ("outputs", .left), ("result", .left),
+    ])
+    for outcome in outcomes {
+      let outputs = outcome.outputs.map { output in
+        "\(output.name) \(Numbers.scientific(output.error))"
+          + " \(output.passes ? "≤" : "≰") \(Numbers.scientific(output.tolerance))"
+      }
+      let result =
+        switch outcome.verdict {
+        case .passed: "pass"
+        case .failed: "FAIL"
+        case .skipped(let reason): "skipped: \(reason)"
+        case .unsupported(let reason): "unsupported: \(reason)"
+        }
+      table.add([
+        outcome.name, outcome.operation, outcome.path, outputs.joined(separator: ", "), result,
+      ])
+    }
+    if !table.isEmpty { for line in table.lines { console.print(line) } }
+    for outcome in outcomes {
+      guard case .failed(let reason) = outcome.verdict else { continue }
+      console.print("FAILED: \(outcome.name) on \(outcome.path): \(reason)")
+    }
+    console.print(
+      "\(tally.passed) passed, \(tally.failed) failed, \(tally.skipped) skipped, "
+        + "\(tally.unsupported) unsupported, \(malformed) malformed")
+  }
+}
+
+/// How many outcomes ended which way.
+private struct ReplayTally {
+  var passed = 0
+  var failed = 0
+  var skipped = 0
+  var unsupported = 0
+
+  init(_ outcomes: [ReplayOutcome]) {
+    for outcome in outcomes {
+      switch outcome.verdict {
+      case .passed: passed += 1
+      case .failed: failed += 1
+      case .skipped: skipped += 1
+      case .unsupported: unsupported += 1
+      }
+    }
+  }
+}
+
+extension ReplayCommand: KernelCommand {
+  var includesMatrixPath: Bool { paths.includesMatrixPath }
+}
