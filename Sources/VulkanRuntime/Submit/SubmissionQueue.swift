@@ -145,7 +145,7 @@ final class SubmissionQueue: @unchecked Sendable {
           }
           // The handler may have run before there was a waiter to cancel.
           if Task.isCancelled { resume(id, with: .failure(.cancelled)) }
-          if startsWatching { watcher.async { self.watch() } }
+          if startsWatching { watcher.async(execute: Watch(self).run) }
         }
       } onCancel: {
         resume(id, with: .failure(.cancelled))
@@ -160,29 +160,56 @@ final class SubmissionQueue: @unchecked Sendable {
     waiter?.continuation.resume(returning: result)
   }
 
-  /// Waits for the timeline's next step and wakes whose work is done, until no one waits.
-  private func watch() {
-    while true {
-      do throws(VulkanError) {
-        let value = try completedValue()
-        let (done, isIdle) = state.withLock { state in
-          let done = state.waiters.filter { $0.value.value <= value }
-          for id in done.keys { state.waiters[id] = nil }
-          if state.waiters.isEmpty { state.isWatching = false }
-          return (Array(done.values), state.waiters.isEmpty)
-        }
-        for waiter in done { waiter.continuation.resume(returning: .success(())) }
-        if isIdle { return }
+  /// What the watcher found: who is to be woken with what, and whether no one waits any more.
+  private struct WatchStep {
+    let woken: [Waiter]
+    let result: Result<Void, VulkanError>
+    let isLast: Bool
+  }
+
+  /// The watcher's hold on the queue.
+  ///
+  /// It lets go before it wakes the last who waits. Otherwise the queue, and the device with it,
+  /// could be taken down on the watcher's thread while the woken task ends the process.
+  private final class Watch: @unchecked Sendable {
+    // Unchecked: used on the watcher's thread alone.
+    private var queue: SubmissionQueue?
+
+    init(_ queue: SubmissionQueue) {
+      self.queue = queue
+    }
+
+    @Sendable
+    func run() {
+      while let step = queue?.watchStep() {
+        if step.isLast { queue = nil }
+        for waiter in step.woken { waiter.continuation.resume(returning: step.result) }
+      }
+    }
+  }
+
+  /// Takes out whose work is done; where that is no one, waits for the timeline's next step.
+  private func watchStep() -> WatchStep {
+    do throws(VulkanError) {
+      let value = try completedValue()
+      let step = state.withLock { state in
+        let done = state.waiters.filter { $0.value.value <= value }
+        for id in done.keys { state.waiters[id] = nil }
+        if state.waiters.isEmpty { state.isWatching = false }
+        return WatchStep(
+          woken: Array(done.values), result: .success(()), isLast: state.waiters.isEmpty)
+      }
+      if step.woken.isEmpty, !step.isLast {
         // One step and not the waiter's own value: an earlier one may be asked for meanwhile.
         _ = try block(until: value + 1, nanoseconds: .max)
-      } catch {
-        let all = state.withLock { state in
-          defer { state.waiters = [:] }
-          state.isWatching = false
-          return Array(state.waiters.values)
-        }
-        for waiter in all { waiter.continuation.resume(returning: .failure(error)) }
-        return
+      }
+      return step
+    } catch {
+      return state.withLock { state in
+        defer { state.waiters = [:] }
+        state.isWatching = false
+        return WatchStep(
+          woken: Array(state.waiters.values), result: .failure(error), isLast: true)
       }
     }
   }

@@ -1,0 +1,160 @@
+import CaseFiles
+import Foundation
+import Testing
+import VulkanAttention
+
+@testable import vkattn
+
+/// Command lines run in this process: their exit status and what they say.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct CommandLineTests {
+  private struct Outcome {
+    let status: Int32
+    let output: String
+    let errors: String
+  }
+
+  private func run(_ arguments: String...) async -> Outcome {
+    let console = Console(isRecording: true)
+    let status = await Console.$current.withValue(console) { await VKAttn.run(arguments) }
+    return Outcome(status: status, output: console.output, errors: console.errors)
+  }
+
+  private static let hasDevice = (try? VulkanInstance().devices().isEmpty == false) ?? false
+
+  // MARK: Help and usage
+
+  @Test func helpTeaches() async {
+    let help = await run("--help")
+    #expect(help.status == 0 && help.output.contains("vkattn check --quick"))
+    #expect(help.output.contains("Exit status"))
+    for command in ["devices", "plan", "check", "replay", "bench"] {
+      let help = await run(command, "--help")
+      #expect(help.status == 0 && help.output.contains("USAGE: vkattn \(command)"), "\(command)")
+    }
+    let version = await run("--version")
+    #expect(version.status == 0 && version.output.first?.isNumber == true)
+  }
+
+  @Test(arguments: [
+    ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "decode"],
+    ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay"],
+    ["bench", "--samples", "0"], ["bench", "--shape", "S1"], ["bench", "--type", "f64"],
+    ["bench", "--quick", "--shape", "S1,H1,D8"], ["bench", "--shape", "S1,H3,G2,D8"],
+    ["bench", "--shape", "S0,H1,D8"], ["bench", "--shape", "S1,H1,D12"],
+    ["bench", "--shape", "B99999999,S99999999,H99999999,D256"],
+    ["bench", "--shape", "S1,H1,D8", "--json", "/no/such/folder/file.json"],
+    ["plan"], ["plan", "--shape", "S1,H1,D264"], ["check", "--only", "no case has this"],
+    ["devices", "--log-level", "loud"],
+  ])
+  func wrongCommandLines(_ arguments: [String]) async {
+    let console = Console(isRecording: true)
+    let status = await Console.$current.withValue(console) { await VKAttn.run(arguments) }
+    #expect(status == 2, "\(arguments)")
+    #expect(console.errors.hasPrefix("vkattn: "), "\(arguments)")
+    #expect(console.errors.split(separator: "\n").count == 1, "\(console.errors)")
+  }
+
+  // MARK: Case files
+
+  private func temporaryFile(_ name: String, _ bytes: [UInt8]) throws -> String {
+    let folder = FileManager.default.temporaryDirectory.appending(
+      path: "vkattn-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    let file = folder.appending(path: name)
+    try Data(bytes).write(to: file)
+    return file.path
+  }
+
+  /// Two queries over one key: o is the value, whatever the score.
+  private func oneKeyCase(o: Double, element: CaseFiles.ElementType = .f32) throws -> [UInt8] {
+    func tensor(_ name: String, _ tokens: Int, _ value: Double) -> CaseTensor {
+      CaseTensor(
+        name: name, element: element, shape: [1, tokens, 1, 8],
+        values: Array(repeating: value, count: tokens * 8))
+    }
+    return SafetensorsFile(
+      name: "case",
+      tensors: [
+        tensor("q", 2, 0.5), tensor("k", 1, 0.25), tensor("v", 1, 3), tensor("expected.o", 2, o),
+      ],
+      metadata: ["vkattn": #"{"version": 1, "op": "attention", "params": {}}"#]
+    ).serialized()
+  }
+
+  @Test func malformedFilesAreNamed() async throws {
+    let file = try temporaryFile("broken.safetensors", [1, 2, 3])
+    let outcome = await run("replay", file)
+    #expect(outcome.status == 2)
+    #expect(outcome.errors.contains("broken.safetensors") && outcome.errors.contains("header"))
+    let missing = await run("replay", "/no/such/file.safetensors")
+    #expect(missing.status == 2 && missing.errors.contains("/no/such/file.safetensors"))
+  }
+
+  @Test func otherOperationsAreUnsupported() async throws {
+    let bytes = SafetensorsFile(
+      name: "case",
+      tensors: [CaseTensor(name: "x", element: .f32, shape: [1], values: [0])],
+      metadata: ["vkattn": #"{"version": 1, "op": "ssd"}"#]
+    ).serialized()
+    let outcome = await run("replay", try temporaryFile("ssd.safetensors", bytes))
+    #expect(outcome.status == 1)
+    #expect(outcome.output.contains("unsupported") && outcome.output.contains("ssd"))
+  }
+
+  @Test(.enabled(if: hasDevice, "there is no Vulkan device"))
+  func replayTellsRightFromWrong() async throws {
+    let right = try temporaryFile("right.safetensors", oneKeyCase(o: 3))
+    let wrong = try temporaryFile("wrong.safetensors", oneKeyCase(o: 3.1))
+    let passed = await run("replay", right)
+    #expect(passed.status == 0 && passed.output.contains("1 passed, 0 failed"))
+    let failed = await run("replay", right, wrong)
+    #expect(failed.status == 1 && failed.output.contains("1 passed, 1 failed"))
+    #expect(failed.output.contains("FAILED: wrong on "))
+    let both = await run("replay", wrong, try temporaryFile("broken.safetensors", []))
+    #expect(both.status == 2 && both.output.contains("1 malformed"))
+    let json = await run("replay", "--json", right)
+    let parsed = try JSONSerialization.jsonObject(with: Data(json.output.utf8))
+    #expect((parsed as? [String: Any])?["results"] is [Any])
+  }
+
+  @Test(.enabled(if: hasDevice, "there is no Vulkan device"))
+  func typesWithoutAKernelAreUnsupported() async throws {
+    let file = try temporaryFile("bf16.safetensors", oneKeyCase(o: 3, element: .bf16))
+    let outcome = await run("replay", file)
+    #expect(outcome.status == 1 && outcome.output.contains("no kernel takes BF16"))
+  }
+
+  // MARK: Devices
+
+  @Test(.enabled(if: hasDevice, "there is no Vulkan device"))
+  func anUnknownDeviceIsNamed() async {
+    let outcome = await run("check", "--quick", "--device", "no such device")
+    #expect(outcome.status == 3 && outcome.errors.contains("no such device"))
+  }
+
+  @Test(.enabled(if: hasDevice, "there is no Vulkan device"))
+  func devicesAndPlansAreJSON() async throws {
+    for arguments in [["devices", "--json"], ["plan", "--shape", "S64,H2,D64", "--json"]] {
+      let console = Console(isRecording: true)
+      let status = await Console.$current.withValue(console) { await VKAttn.run(arguments) }
+      #expect(status == 0)
+      #expect(throws: Never.self) {
+        try JSONSerialization.jsonObject(with: Data(console.output.utf8))
+      }
+    }
+  }
+
+  @Test(.enabled(if: hasDevice, "there is no Vulkan device"))
+  func checkAndBenchRun() async throws {
+    let check = await run("check", "--quick", "--only", "f32/B1-S1-T1-H2-G2-D64-E64")
+    #expect(check.status == 0 && check.output.contains("2 of 2 cases passed"), "\(check.output)")
+    let file = try temporaryFile("bench.json", [])
+    let bench = await run(
+      "bench", "--shape", "S16,H2,D64", "--samples", "2", "--json", file)
+    #expect(bench.status == 0, "\(bench.output)\(bench.errors)")
+    let json = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(filePath: file)))
+    let results = (json as? [String: Any])?["results"] as? [[String: Any]]
+    #expect(results?.first?["id"] as? String == "attention/f32/B1-S16-T16-H2-G2-D64-E64")
+    #expect(results?.first?["samples"] as? Int == 2)
+  }
+}

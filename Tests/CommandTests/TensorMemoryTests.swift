@@ -1,0 +1,67 @@
+import Testing
+import VulkanAttention
+
+@testable import KernelBenchmarks
+
+@Suite struct TensorMemoryTests {
+  @Test(arguments: AttentionCheckCase.Layout.allCases, ElementType.allCases)
+  func readsBackWhatItWrote(_ layout: AttentionCheckCase.Layout, _ type: ElementType) throws {
+    let checkCase = AttentionCheckCase(
+      "test",
+      AttentionShape(
+        batchSize: 2, queryTokens: 3, keyTokens: 5, queryHeads: 4, keyHeads: 2, headSize: 8,
+        valueHeadSize: 16),
+      type, layout: layout)
+    let request = try checkCase.request()
+    for tensor in AttentionRequest.Tensor.allCases {
+      let memory = TensorMemory(request, tensor)
+      let values = (0..<memory.elementCount).map { Float($0) }
+      var bytes = memory.encode(values)
+      #expect(bytes.count == memory.byteCount + TensorMemory.guardByteCount)
+      let decoded = memory.decode(bytes)
+      #expect(decoded.values == values)
+      #expect(decoded.strayByte == nil)
+      bytes[memory.byteCount] ^= 1
+      #expect(memory.decode(bytes).strayByte == memory.byteCount)
+    }
+  }
+
+  @Test func gapsBetweenRowsAreGuarded() throws {
+    let checkCase = AttentionCheckCase(
+      "test", AttentionShape(queryTokens: 3, queryHeads: 1, headSize: 8), .f32, layout: .padded)
+    let memory = TensorMemory(try checkCase.request(), .output)
+    var bytes = memory.encode([Float](repeating: 1, count: memory.elementCount))
+    // The first gap begins behind the first row's 8 channels.
+    bytes[8 * 4] = 0
+    #expect(memory.decode(bytes).strayByte == 8 * 4)
+  }
+
+  @Test(arguments: ElementType.allCases)
+  func poisonIsNaN(_ type: ElementType) throws {
+    let request = try AttentionRequest(
+      queryTokens: 2, queryHeads: 1, headSize: 8, elementType: type)
+    let memory = TensorMemory(request, .output)
+    #expect(memory.decode(memory.poison()).values.allSatisfy { $0.isNaN })
+  }
+
+  @Test func seededNumbersAreRepeatableAndNormal() {
+    var generator = SeededGenerator(seed: "a")
+    let numbers = generator.normal(100_001)
+    var again = SeededGenerator(seed: "a")
+    #expect(again.normal(100_001) == numbers)
+    var other = SeededGenerator(seed: "b")
+    #expect(other.normal(4) != Array(numbers.prefix(4)))
+    let mean = numbers.reduce(0) { $0 + Double($1) } / Double(numbers.count)
+    let variance = numbers.reduce(0) { $0 + Double($1 * $1) } / Double(numbers.count)
+    #expect(abs(mean) < 0.02)
+    #expect(abs(variance - 1) < 0.03)
+    #expect(numbers.allSatisfy { $0.isFinite })
+  }
+
+  /// The first outputs for seed 0 as the authors' C code gives them.
+  @Test func generatorIsSplitMix64() {
+    var generator = SeededGenerator(seed: 0)
+    #expect(generator.next() == 0xE220_A839_7B1D_CDAF)
+    #expect(generator.next() == 0x6E78_9E6A_A1B9_65F4)
+  }
+}

@@ -1,0 +1,225 @@
+import ShaderLibrary
+import TestSupport
+import Testing
+
+@testable import VulkanAttention
+
+/// Plans are pure functions: everything here runs without a device.
+@Suite struct AttentionPlanTests {
+  private static func randomRequest(_ random: inout SplitMix64) throws -> AttentionRequest {
+    func size(_ sizes: [Int]) -> Int { sizes.randomElement(using: &random) ?? 1 }
+    let keyHeads = size([1, 2, 3, 8])
+    let short = Bool.random(using: &random)
+    return try AttentionRequest(
+      batchSize: size([1, 1, 2, 7]),
+      queryTokens: short ? Int.random(in: 1...40, using: &random) : size([128, 513, 1024, 4099]),
+      keyTokens: short ? Int.random(in: 0...40, using: &random) : size([0, 1, 100, 2048, 70_000]),
+      queryHeads: keyHeads * size([1, 2, 4, 16]), keyHeads: keyHeads,
+      headSize: 8 * Int.random(in: 1...32, using: &random),
+      valueHeadSize: 8 * Int.random(in: 1...32, using: &random),
+      elementType: Bool.random(using: &random) ? .f32 : .f16,
+      mask: Bool.random(using: &random) ? .none : .causal,
+      returnsLogSumExp: Bool.random(using: &random))
+  }
+
+  @Test(
+    "A plan covers every tile once, in order, in bounded pieces, within the device's limits",
+    arguments: SampleDevice.allCases)
+  func plansAreSound(sample: SampleDevice) throws {
+    var device = try sample.capabilities()
+    var random = SplitMix64(seed: 3)
+    var planned = 0
+    for round in 0..<600 {
+      let request = try Self.randomRequest(&random)
+      let path = round % 2 == 0 ? nil : AttentionPath.allCases.randomElement(using: &random)
+      device.maxWorkgroupCount[0] = [65_535, 65_535, 7, 1].randomElement(using: &random) ?? 1
+      let made = Result { () throws(AttentionError) in
+        try AttentionPlan(request, device: device, path: path)
+      }
+      switch made {
+      case .success(let plan):
+        try expectSound(plan, device)
+        try #require(path == nil || plan.path == path)
+        let again = try AttentionPlan(request, device: device, path: path)
+        try #require(again == plan)
+        planned += 1
+      case .failure(let error): try expectReasoned(error, path, sample)
+      }
+    }
+    #expect((planned > 0) == (sample != .unusable))
+  }
+
+  private func expectReasoned(
+    _ error: AttentionError, _ path: AttentionPath?, _ sample: SampleDevice
+  ) throws {
+    switch error {
+    case .pathUnavailable(let refused, let reason):
+      try #require(refused == path)
+      try #require(!reason.isEmpty)
+      if sample == .unusable, path == .row {
+        for feature in ["bufferDeviceAddress", "int64"] { try #require(reason.contains(feature)) }
+      }
+    case .noPath(let reasons):
+      try #require(path == nil)
+      try #require(reasons.count == AttentionPath.allCases.count)
+      for path in AttentionPath.allCases {
+        try #require(reasons.contains { $0.hasPrefix(path.rawValue) })
+      }
+    default: Issue.record("another error: \(error)")
+    }
+  }
+
+  private func expectSound(_ plan: AttentionPlan, _ device: DeviceCapabilities) throws {
+    let request = plan.request
+    let tile = plan.tile
+    try #require(tile.queryRows > 0)
+    try #require(plan.tileCount * tile.queryRows >= request.queryTokens)
+    try #require((plan.tileCount - 1) * tile.queryRows < request.queryTokens)
+
+    // Every tile exactly once, in order.
+    try #require(plan.pieces.first?.lowerBound == 0)
+    try #require(plan.pieces.last?.upperBound == plan.tileCount)
+    try #require(
+      zip(plan.pieces, plan.pieces.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound })
+    try #require(plan.pieces.allSatisfy { !$0.isEmpty && $0.count <= device.maxWorkgroupCount[0] })
+
+    // Bounded: a piece of more than one tile stays within the budget; and cut no finer than that
+    // asks for.
+    let budget = AttentionPlan.operationsPerPiece(device)
+    func work(_ tiles: some Sequence<Int>) -> Double {
+      let pairs = tiles.reduce(0) { $0 + request.visiblePairs(rows: Self.rows(of: $1, in: plan)) }
+      return 2 * Double(request.batchSize * request.queryHeads * pairs)
+        * Double(request.headSize + request.valueHeadSize)
+    }
+    for piece in plan.pieces {
+      let own = work(piece)
+      try #require(piece.count == 1 || own <= budget)
+      try #require(
+        piece.upperBound == plan.tileCount || piece.count == device.maxWorkgroupCount[0]
+          || own + work([piece.upperBound]) > budget)
+    }
+
+    // Within the limits, of a shader that is there and has the tile's constants.
+    try #require(tile.sharedBytes <= device.maxSharedBytes)
+    try #require(tile.workgroupSize > 0 && tile.workgroupSize <= device.maxWorkgroupInvocations)
+    try #require(tile.workgroupSize <= device.maxWorkgroupSizeX)
+    if let size = tile.subgroupSize {
+      try #require((device.minSubgroupSize...device.maxSubgroupSize).contains(size))
+      try #require(tile.workgroupSize % size == 0)
+    }
+    let shader = ShaderBinary.named(tile.shaderName)
+    try #require(shader?.isCompiled == true)
+    let names = Set(shader?.specializationConstants.map(\.name) ?? [])
+    try #require(names.isSuperset(of: tile.constants.keys))
+    try #require(names.isSuperset(of: plan.pipelineDescription().constants.keys))
+
+    // Packed keys and values lie side by side, and no piece runs without them.
+    try #require(plan.scratchByteCount == plan.packing?.byteCount ?? 0)
+    try #require((plan.packing == nil) == (plan.scratchByteCount == 0))
+
+    try #require(plan.explanation.last?.hasPrefix(plan.path.rawValue) == true)
+    try #require(plan.explanation.allSatisfy { $0.contains(":") })
+    try #require(!tile.provenance.isEmpty)
+  }
+
+  /// The query rows of a tile; tiles count from the last rows where the long ones come first.
+  private static func rows(of tile: Int, in plan: AttentionPlan) -> Range<Int> {
+    let group = plan.tile.takesLongTilesFirst ? plan.tileCount - 1 - tile : tile
+    let start = group * plan.tile.queryRows
+    return start..<min(start + plan.tile.queryRows, plan.request.queryTokens)
+  }
+
+  @Test("Each device gets the path that suits it")
+  func preferredPaths() throws {
+    let request = try AttentionRequest(
+      queryTokens: 1024, queryHeads: 8, headSize: 64, elementType: .f16)
+    let expected: [(SampleDevice, AttentionPath)] = [
+      (.software, .row), (.nvidia, .matrix), (.amd, .matrix), (.intel, .matrix),
+      (.mobile, .subgroup),
+    ]
+    for (sample, path) in expected {
+      let plan = try AttentionPlan(request, device: sample.capabilities())
+      #expect(plan.path == path, "\(sample): \(plan.explanation)")
+    }
+    // The matrix units take no f32.
+    let wide = try AttentionRequest(queryTokens: 1024, queryHeads: 8, headSize: 64)
+    let plan = try AttentionPlan(wide, device: SampleDevice.nvidia.capabilities())
+    #expect(plan.path == .subgroup)
+    #expect(plan.explanation.count == 2)
+    #expect(plan.explanation[0].contains("matrix: cannot run"))
+  }
+
+  @Test("A path that is asked for and cannot run says why")
+  func refusedPaths() throws {
+    let half = try AttentionRequest(
+      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
+    let wide = try AttentionRequest(queryTokens: 64, queryHeads: 2, headSize: 64)
+    func reason(_ request: AttentionRequest, _ sample: SampleDevice) throws -> String {
+      let device = try sample.capabilities()
+      let error = #expect(throws: AttentionError.self) {
+        try AttentionPlan(request, device: device, path: .matrix)
+      }
+      guard case .pathUnavailable(.matrix, let reason) = error else {
+        Issue.record("another error: \(String(describing: error))")
+        return ""
+      }
+      return reason
+    }
+    #expect(try reason(wide, .nvidia).contains("f32"))
+    #expect(try reason(half, .mobile).contains("coopmat"))
+    #expect(try reason(half, .unusable).contains("lacks"))
+  }
+
+  @Test("Matrices of 16x16x16 are taken where the device has them or can be flexible")
+  func forcedFragment() throws {
+    let request = try AttentionRequest(
+      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
+    let sixteen = AttentionTileChoice.fragment(m: 16, n: 16, k: 16)
+    for sample in [SampleDevice.software, .nvidia, .amd] {
+      let plan = try AttentionPlan(
+        request, device: sample.capabilities(), path: .matrix, tile: sixteen)
+      #expect(plan.tile.constants["FRAGMENT_M"] == 16)
+      #expect(plan.tile.constants["FRAGMENT_N"] == 16)
+      #expect(plan.tile.constants["FRAGMENT_K"] == 16)
+    }
+    // Neither listed nor to be had by flexible dimensions.
+    var rigid = try SampleDevice.software.capabilities()
+    rigid.features.remove(.coopmat2)
+    #expect(throws: AttentionError.self) {
+      try AttentionPlan(request, device: rigid, path: .matrix, tile: sixteen)
+    }
+  }
+
+  @Test("Grids beyond the device's limits are refused")
+  func gridLimits() throws {
+    var device = try SampleDevice.software.capabilities()
+    device.maxWorkgroupCount = [65_535, 15, 3]
+    let heads = try AttentionRequest(queryTokens: 8, queryHeads: 16, headSize: 8)
+    #expect(
+      throws: AttentionError.device(
+        .limitExceeded(what: "query heads", requested: 16, allowed: 15))
+    ) { try AttentionPlan(heads, device: device) }
+    let batch = try AttentionRequest(batchSize: 4, queryTokens: 8, queryHeads: 1, headSize: 8)
+    #expect(
+      throws: AttentionError.device(
+        .limitExceeded(what: "batch entries", requested: 4, allowed: 3))
+    ) { try AttentionPlan(batch, device: device) }
+    let fits = try AttentionRequest(batchSize: 3, queryTokens: 8, queryHeads: 15, headSize: 8)
+    _ = try AttentionPlan(fits, device: device)
+  }
+
+  @Test("Long work is cut, short work is not")
+  func pieces() throws {
+    let device = try SampleDevice.software.capabilities()
+    let short = try AttentionRequest(queryTokens: 100, queryHeads: 8, headSize: 64)
+    #expect(try AttentionPlan(short, device: device).pieces.count == 1)
+    for mask in AttentionMask.allCases {
+      let long = try AttentionRequest(
+        queryTokens: 20_000, queryHeads: 16, headSize: 128, mask: mask)
+      let plan = try AttentionPlan(long, device: device)
+      let least = long.floatingPointOperations / AttentionPlan.operationsPerPiece(device)
+      #expect(Double(plan.pieces.count) >= least)
+      try expectSound(plan, device)
+    }
+  }
+}

@@ -1,0 +1,52 @@
+import Foundation
+import TestSupport
+import Testing
+
+@testable import VulkanRuntime
+
+@Suite struct DeviceProbeTests {
+  @Test(
+    "VKATTN_DISABLE is a list of feature names; unknown ones are passed over",
+    arguments: [
+      (nil, []), ("", []), ("coopmat", [.coopmat]), ("coopmat,float16", [.coopmat, .float16]),
+      ("coopmat, float16 ", [.coopmat, .float16]), ("COOPMAT", []), (",,x,int64,", [.int64]),
+      ("coopmat2", [.coopmat2]),
+    ] as [(String?, Set<DeviceCapabilities.Feature>)])
+  func vetoes(environment: String?, features: Set<DeviceCapabilities.Feature>) {
+    #expect(DeviceProbe.vetoes(environment: environment) == features)
+  }
+
+  @Test("Every feature can be vetoed by its name", arguments: DeviceCapabilities.Feature.allCases)
+  func everyFeature(feature: DeviceCapabilities.Feature) {
+    #expect(DeviceProbe.vetoes(environment: feature.rawValue) == [feature])
+  }
+
+  @Test("Capabilities survive JSON", arguments: SampleDevice.allCases)
+  func json(sample: SampleDevice) throws {
+    let capabilities = try sample.capabilities()
+    let data = try JSONEncoder().encode(capabilities)
+    #expect(try JSONDecoder().decode(DeviceCapabilities.self, from: data) == capabilities)
+  }
+
+  @Test("A real device's capabilities make sense", .needsDevice)
+  func probed() throws {
+    let devices = try VulkanInstance().devices()
+    #expect(devices.map(\.index) == Array(devices.indices))
+    for device in devices {
+      #expect(!device.name.isEmpty)
+      for uuid in [device.deviceUUID, device.driverUUID, device.pipelineCacheUUID] {
+        #expect(uuid.count == 32 && uuid.allSatisfy(\.isHexDigit))
+      }
+      #expect(device.apiVersion.split(separator: ".").count == 3)
+      #expect(device.minSubgroupSize <= device.subgroupSize)
+      #expect(device.subgroupSize <= device.maxSubgroupSize)
+      #expect(device.maxWorkgroupCount.count == 3)
+      #expect(device.maxWorkgroupCount.allSatisfy { $0 >= 65_535 })
+      #expect(device.maxSharedBytes >= 16 << 10)
+      #expect(device.maxPushConstantBytes >= 128)
+      #expect(device.maxAllocationBytes > 0 && device.deviceLocalBytes > 0)
+      #expect(device.matrixShapes.isEmpty || device.has(.coopmat))
+      for shape in device.matrixShapes { #expect(shape.m > 0 && shape.n > 0 && shape.k > 0) }
+    }
+  }
+}
