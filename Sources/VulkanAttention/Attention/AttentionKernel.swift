@@ -68,25 +68,33 @@ public final class AttentionKernel: Sendable {
   ///
   /// - Parameters:
   ///   - buffers: the tensors.
-  ///   - progress: called with the share of the pieces that are done, from 0 to 1.
+  ///   - progress: called with the share of the pieces that are done, up to 1, after each.
   /// - Throws: as `record`, and `device(.cancelled)`.
   public func run(
     _ buffers: AttentionBuffers, progress: (@Sendable (Double) -> Void)? = nil
   ) async throws(AttentionError) {
     try buffers.check(for: plan, on: device)
     var pending: [Submission] = []
-    for (index, piece) in plan.pieces.enumerated() {
+    var doneCount = 0
+    func completeFirst() async throws(AttentionError) {
+      do {
+        try await pending.removeFirst().completed()
+      } catch {
+        throw .device(error)
+      }
+      doneCount += 1
+      progress?(Double(doneCount) / Double(plan.pieces.count))
+    }
+    for piece in plan.pieces {
       if Task.isCancelled { throw .device(.cancelled) }
       // One piece runs while the next one is recorded; more in flight would delay cancellation.
-      if pending.count == 2 { try await complete(pending.removeFirst()) }
+      if pending.count == 2 { try await completeFirst() }
       let recorder = try wrappingDeviceErrors(device.makeRecorder)
       try record(piece, buffers, into: recorder)
       pending.append(
         try wrappingDeviceErrors { () throws(VulkanError) in try device.submit(recorder) })
-      progress?(Double(index) / Double(plan.pieces.count))
     }
-    for submission in pending { try await complete(submission) }
-    progress?(1)
+    while !pending.isEmpty { try await completeFirst() }
   }
 
   private func record(
@@ -98,6 +106,7 @@ public final class AttentionKernel: Sendable {
       if let packing = plan.packing, let packers, let scratch = buffers.scratch {
         key = try scratch.slice(0..<packing.keyByteCount)
         value = try scratch.slice(packing.keyByteCount..<packing.byteCount)
+        // Pieces go to the queue in their order, so the first one packs for all.
         if piece.lowerBound == 0 {
           try pack(
             buffers.key, request.keyStrides, channels: request.headSize, into: key,
@@ -133,14 +142,6 @@ public final class AttentionKernel: Sendable {
           firstGroup: firstGroup),
         groups: WorkgroupCount(x: groupCount, z: request.batchSize),
         accesses: [.read(source), .write(destination)])
-    }
-  }
-
-  private func complete(_ submission: Submission) async throws(AttentionError) {
-    do {
-      try await submission.completed()
-    } catch {
-      throw .device(error)
     }
   }
 }

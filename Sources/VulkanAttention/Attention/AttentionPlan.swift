@@ -117,22 +117,27 @@ extension AttentionPlan {
     let perPair =
       2 * Double(request.batchSize) * Double(request.queryHeads)
       * Double(request.headSize + request.valueHeadSize)
-    let most = device.maxWorkgroupCount[0]
+    func work(_ tiles: Piece) -> Double {
+      let groups =
+        tile.takesLongTilesFirst
+        ? tileCount - tiles.upperBound..<tileCount - tiles.lowerBound : tiles
+      let end = min(groups.upperBound * tile.queryRows, request.queryTokens)
+      let rows = groups.lowerBound * tile.queryRows..<end
+      return perPair * Double(request.visiblePairs(rows: rows))
+    }
     var pieces: [Piece] = []
     var start = 0
-    var work = 0.0
-    for index in 0..<tileCount {
-      let group = tile.takesLongTilesFirst ? tileCount - 1 - index : index
-      let rows = group * tile.queryRows..<min((group + 1) * tile.queryRows, request.queryTokens)
-      let tileWork = perPair * Double(request.visiblePairs(rows: rows))
-      if index > start, work + tileWork > budget || index - start == most {
-        pieces.append(start..<index)
-        start = index
-        work = 0
+    while start < tileCount {
+      // The most tiles within the budget, but one at least.
+      var end = start + 1
+      var limit = min(tileCount, start + device.maxWorkgroupCount[0])
+      while end < limit {
+        let middle = (end + limit + 1) / 2
+        if work(start..<middle) <= budget { end = middle } else { limit = middle - 1 }
       }
-      work += tileWork
+      pieces.append(start..<end)
+      start = end
     }
-    pieces.append(start..<tileCount)
     return pieces
   }
 }

@@ -51,8 +51,16 @@ final class LogicalDevice: @unchecked Sendable {
     guard result == .success, let device = created else {
       throw .callFailed(function: "vkCreateDevice", result: result)
     }
-    var calls = try DeviceCalls(
-      device: device, getProcAddress: instance.calls.vkGetDeviceProcAddr)
+    var calls: DeviceCalls
+    do throws(VulkanError) {
+      calls = try DeviceCalls(
+        device: device, getProcAddress: instance.calls.vkGetDeviceProcAddr)
+    } catch {
+      if let destroy = instance.calls.vkGetDeviceProcAddr(device, "vkDestroyDevice") {
+        unsafeBitCast(destroy, to: PFN_vkDestroyDevice.self)(device, nil)
+      }
+      throw error
+    }
     var queue: VkQueue?
     calls.vkGetDeviceQueue(device, family, 0, &queue)
     guard let queue else {

@@ -123,7 +123,13 @@ public final class VulkanInstance: @unchecked Sendable {
     guard result == .success, let instance else {
       throw .callFailed(function: "vkCreateInstance", result: result)
     }
-    return (instance, try InstanceCalls(loader: loader, instance: instance))
+    do throws(VulkanError) {
+      return (instance, try InstanceCalls(loader: loader, instance: instance))
+    } catch {
+      loader.optionalFunction(
+        "vkDestroyInstance", of: instance, as: PFN_vkDestroyInstance.self)?(instance, nil)
+      throw error
+    }
   }
 
   private static func loaderVersion(_ loader: VulkanLoader) throws(VulkanError) -> UInt32 {

@@ -132,8 +132,10 @@ public final class Recorder {
     try slot.writeTimestamp()
   }
 
-  /// Closes the list and hands its command buffer to the queue.
-  func finish() throws(VulkanError) -> CommandSlot {
+  /// Closes the list and hands its command buffer to the queue, with what it keeps alive.
+  func finish() throws(VulkanError) -> (
+    slot: CommandSlot, retained: [any AnyObject & Sendable]
+  ) {
     let commands = try openCommands()
     guard let slot else { throw .alreadySubmitted }
     // The host reads results as soon as the submission is done.
@@ -141,8 +143,9 @@ public final class Recorder {
       to: VK_PIPELINE_STAGE_HOST_BIT.rawValue, sourceAccess: Self.shaderAccess,
       destinationAccess: VK_ACCESS_HOST_READ_BIT.rawValue)
     self.slot = nil
+    defer { retained = [] }
     try logical.check(logical.calls.vkEndCommandBuffer(commands), "vkEndCommandBuffer")
-    return slot
+    return (slot, retained)
   }
 
   private func openCommands() throws(VulkanError) -> VkCommandBuffer {

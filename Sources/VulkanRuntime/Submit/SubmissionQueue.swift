@@ -68,14 +68,14 @@ final class SubmissionQueue: @unchecked Sendable {
   /// Sends a recorder's commands to the device.
   func submit(_ recorder: Recorder) throws(VulkanError) -> Submission {
     try logical.checkAlive("submission")
-    let slot = try recorder.finish()
+    let (slot, retained) = try recorder.finish()
     let record = SubmissionRecord()
     let value = try state.withLock { (state) throws(VulkanError) -> UInt64 in
       let value = state.lastValue + 1
       try submit(slot.commands, signalling: value)
       state.lastValue = value
       state.inFlight.append(
-        InFlight(value: value, slot: slot, record: record, retained: recorder.retained))
+        InFlight(value: value, slot: slot, record: record, retained: retained))
       return value
     }
     return Submission(queue: self, value: value, record: record)
