@@ -37,7 +37,7 @@ import VulkanAttention
 
   @Test(arguments: [
     ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "decode"],
-    ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay"],
+    ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay", "/"],
     ["bench", "--samples", "0"], ["bench", "--shape", "S1"], ["bench", "--type", "f64"],
     ["bench", "--quick", "--shape", "S1,H1,D8"], ["bench", "--shape", "S1,H3,G2,D8"],
     ["bench", "--shape", "S0,H1,D8"], ["bench", "--shape", "S1,H1,D12"],

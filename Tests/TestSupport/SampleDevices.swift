@@ -25,7 +25,11 @@ public enum SampleDevice: String, Sendable, CaseIterable {
     device.name = "Sample \(rawValue)"
     device.deviceUUID = String(repeating: "\(index)", count: 32)
     let required = DeviceCapabilities.requiredFeatures
-    device.features = Set(required + [.float16, .memoryModel, .subgroupSizeControl, .coopmat])
+    device.features = Set(
+      required + [
+        .float16, .memoryModel, .subgroupSizeControl, .coopmat, .subgroupVote, .subgroupArithmetic,
+        .subgroupShuffle,
+      ])
     switch self {
     case .software:
       device.kind = .cpu

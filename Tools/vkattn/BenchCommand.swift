@@ -153,10 +153,12 @@ private struct JSONFile {
     self.path = path
   }
 
-  /// Fails now rather than after minutes of measuring.
+  /// Fails now rather than after minutes of measuring; leaves no file that was not there.
   func checkWritable() throws(CommandFailure) {
+    let existed = access(path, F_OK) == 0
     guard let file = fopen(path, "a") else { throw failure() }
     fclose(file)
+    if !existed { unlink(path) }
   }
 
   func write(_ text: String) throws(CommandFailure) {

@@ -78,6 +78,11 @@ final class Console: Sendable {
 
 private let systemWrite = write
 
+/// Makes writing to a closed pipe an error instead of the end of the process.
+func ignoreClosedPipes() {
+  signal(SIGPIPE, SIG_IGN)
+}
+
 /// Ends the process; its name keeps it apart from the argument parser's `exit`.
 func endProcess(_ status: Int32) -> Never {
   exit(status)

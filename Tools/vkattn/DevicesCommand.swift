@@ -121,3 +121,8 @@ extension DeviceCapabilities.MatrixShape {
   /// The shape as `16x16x16 f16→f32`.
   fileprivate var summary: String { "\(m)x\(n)x\(k) \(input.rawValue)→\(accumulator.rawValue)" }
 }
+
+extension DevicesCommand: KernelCommand {
+  // Shows what the other commands use unless they run the matrix path.
+  var includesMatrixPath: Bool { false }
+}

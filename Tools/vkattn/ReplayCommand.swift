@@ -12,7 +12,8 @@ struct ReplayCommand: AsyncParsableCommand {
       A case is a safetensors file with a problem and its expected outputs, made by PyTorch, NumPy or \
       anything else; Tools/cases has scripts that write them.
 
-        vkattn replay Tests/Cases/attention/*.safetensors
+        vkattn replay                                  (the shipped cases, in a checkout)
+        vkattn replay Tests/Cases/attention
         vkattn replay --all-paths case.safetensors
 
       A path that cannot run a case is a skip. A sound case that asks for something no kernel does \
@@ -21,8 +22,11 @@ struct ReplayCommand: AsyncParsableCommand {
       passes, else 0.
       """)
 
-  @Argument(help: ArgumentHelp("The case files.", valueName: "file"))
-  var files: [String]
+  @Argument(
+    help: ArgumentHelp(
+      "Case files, or folders of them; Tests/Cases/attention if none is named.",
+      valueName: "file"))
+  var files: [String] = []
 
   @Flag(help: "Prints a JSON object.")
   var json = false
@@ -30,13 +34,36 @@ struct ReplayCommand: AsyncParsableCommand {
   @OptionGroup var paths: PathOptions
   @OptionGroup var device: DeviceOptions
 
+  private static let shippedCases = "Tests/Cases/attention"
+
+  /// The files named, with those of the folders among them in the order of their names.
+  private func caseFiles() throws(CommandFailure) -> [String] {
+    var found: [String] = []
+    for path in files.isEmpty ? [Self.shippedCases] : files {
+      guard let names = folderContents(path) else {
+        if files.isEmpty {
+          throw CommandFailure(
+            .wrongInput, "no file named, and there is no folder \(Self.shippedCases) here")
+        }
+        found.append(path)
+        continue
+      }
+      let cases = names.filter { $0.hasSuffix(".safetensors") }.sorted()
+      guard !cases.isEmpty else {
+        throw CommandFailure(.wrongInput, "\(path): no .safetensors file in this folder")
+      }
+      found += cases.map { "\(path)/\($0)" }
+    }
+    return found
+  }
+
   func run() async throws {
     let console = Console.current
     // All files are read before a device is opened: a malformed one is wrong on any machine.
     var cases: [AttentionCase] = []
     var outcomes: [ReplayOutcome] = []
     var malformed: [String] = []
-    for file in files {
+    for file in try caseFiles() {
       do throws(CaseFileError) {
         switch try CaseFile(path: file) {
         case .attention(let attentionCase): cases.append(attentionCase)

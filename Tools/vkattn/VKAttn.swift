@@ -32,6 +32,8 @@ struct VKAttn: AsyncParsableCommand {
     ])
 
   static func main() async {
+    // A reader that has gone (`| head`) must not end a run whose results also go to a file.
+    ignoreClosedPipes()
     let status = await run(Array(CommandLine.arguments.dropFirst())) { command in
       (command as? any KernelCommand)?.chooseVectorWidth()
     }

@@ -31,7 +31,9 @@ public struct AttentionPathChoice: Sendable, Hashable {
       self.init(path)
     } else {
       let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-      let sizes = parts.last?.split(separator: "x").compactMap { Int($0) } ?? []
+      let sizes =
+        parts.last?.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
+        ?? []
       guard parts.count == 2, parts[0] == AttentionPath.matrix.rawValue, sizes.count == 3,
         sizes.allSatisfy({ (1...256).contains($0) })
       else { return nil }

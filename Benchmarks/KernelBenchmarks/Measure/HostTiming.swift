@@ -22,7 +22,11 @@ public struct HostTiming: Sendable, Hashable {
   public static func measure(
     on device: ComputeDevice, _ choice: AttentionPathChoice = .automatic, count: Int = 500
   ) async throws -> HostTiming? {
-    let request = try AttentionRequest(queryTokens: 128, queryHeads: 8, headSize: 64)
+    // 256 rows are packed for on a driver that packs: as many dispatches as a model's. The matrix
+    // path takes f16 only.
+    let request = try AttentionRequest(
+      queryTokens: 256, keyTokens: 64, queryHeads: 8, headSize: 64,
+      elementType: choice.path == .matrix ? .f16 : .f32)
     let plan = try choice.plan(request, device: device.capabilities)
     let kernel = try AttentionKernel(plan, on: device)
     let inputs = AttentionInputs.random(for: request, seed: "host timing")

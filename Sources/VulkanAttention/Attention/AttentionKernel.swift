@@ -64,7 +64,8 @@ public final class AttentionKernel: Sendable {
 
   /// Runs the attention piece by piece and returns when the outputs are there.
   ///
-  /// A cancelled task stops before the next piece; outputs are then incomplete.
+  /// A cancelled task stops before the next piece. Outputs are then incomplete, and up to two pieces
+  /// that were submitted may still write them: wait for a later submission before using the buffers.
   ///
   /// - Parameters:
   ///   - buffers: the tensors.
@@ -109,11 +110,11 @@ public final class AttentionKernel: Sendable {
         // Pieces go to the queue in their order, so the first one packs for all.
         if piece.lowerBound == 0 {
           try pack(
-            buffers.key, request.keyStrides, channels: request.headSize, into: key,
-            packers.key, recorder)
+            buffers.key, request.keyStrides, channels: request.headSize,
+            batches: packing.keyBatches, into: key, packers.key, recorder)
           try pack(
-            buffers.value, request.valueStrides, channels: request.valueHeadSize, into: value,
-            packers.value, recorder)
+            buffers.value, request.valueStrides, channels: request.valueHeadSize,
+            batches: packing.valueBatches, into: value, packers.value, recorder)
         }
       }
       try recorder.dispatch(
@@ -127,7 +128,7 @@ public final class AttentionKernel: Sendable {
 
   /// Appends the dispatches that pack one tensor; later pieces find it packed.
   private func pack(
-    _ source: DeviceBuffer, _ strides: TensorStrides, channels: Int,
+    _ source: DeviceBuffer, _ strides: TensorStrides, channels: Int, batches: Int,
     into destination: DeviceBuffer, _ pipeline: ComputePipeline, _ recorder: Recorder
   ) throws(VulkanError) {
     guard let packing = plan.packing else { return }
@@ -140,7 +141,7 @@ public final class AttentionKernel: Sendable {
         pushConstants: AttentionPackPushConstants(
           request, source: source, strides: strides, destination: destination,
           firstGroup: firstGroup),
-        groups: WorkgroupCount(x: groupCount, z: request.batchSize),
+        groups: WorkgroupCount(x: groupCount, z: batches),
         accesses: [.read(source), .write(destination)])
     }
   }

@@ -12,6 +12,10 @@ struct AttentionPacking: Sendable, Hashable {
   let keyByteCount: Int
   /// Bytes of the packed values behind them.
   let valueByteCount: Int
+  /// Batch entries of the packed keys: one where all entries share their keys.
+  let keyBatches: Int
+  /// Batch entries of the packed values.
+  let valueBatches: Int
   /// Elements from one head's packed keys to the next.
   let keyHeadStride: Int
   /// Elements from one head's packed values to the next.
@@ -29,28 +33,30 @@ struct AttentionPacking: Sendable, Hashable {
     let valueHeadStride = tokens * request.valueHeadSize
     let largest = max(keyHeadStride, valueHeadStride).multipliedReportingOverflow(
       by: request.keyHeads)
-    guard tokens > 0, !largest.overflow, largest.partialValue <= Int(UInt32.max) / 8,
-      request.batchSize <= Int(UInt32.max)
-    else { return nil }
-    let heads = request.batchSize * request.keyHeads
+    guard tokens > 0, !largest.overflow, largest.partialValue <= Int(UInt32.max) / 8 else {
+      return nil
+    }
     self.keysPerBlock = keysPerBlock
     self.keyHeadStride = keyHeadStride
     self.valueHeadStride = valueHeadStride
-    keyByteCount = heads * keyHeadStride * 4
-    valueByteCount = heads * valueHeadStride * 4
+    keyBatches = request.keyStrides.batch == 0 ? 1 : request.batchSize
+    valueBatches = request.valueStrides.batch == 0 ? 1 : request.batchSize
+    keyByteCount = keyBatches * request.keyHeads * keyHeadStride * 4
+    valueByteCount = valueBatches * request.keyHeads * valueHeadStride * 4
   }
 
   /// Where the packed keys of a batch entry and head begin; inside, the shader knows the order.
   func keyStrides(_ request: AttentionRequest) -> TensorStrides {
     TensorStrides(
-      batch: request.keyHeads * keyHeadStride, token: request.headSize, head: keyHeadStride)
+      batch: keyBatches == 1 ? 0 : request.keyHeads * keyHeadStride, token: request.headSize,
+      head: keyHeadStride)
   }
 
   /// Where the packed values of a batch entry and head begin.
   func valueStrides(_ request: AttentionRequest) -> TensorStrides {
     TensorStrides(
-      batch: request.keyHeads * valueHeadStride, token: request.valueHeadSize,
-      head: valueHeadStride)
+      batch: valueBatches == 1 ? 0 : request.keyHeads * valueHeadStride,
+      token: request.valueHeadSize, head: valueHeadStride)
   }
 
   /// The pipeline that packs rows of so many channels.

@@ -162,7 +162,7 @@ extension AttentionPlan {
           "KEY_TILE": UInt32(tuning.keyTile), "SUBGROUP_SIZE": UInt32(subgroupSize),
           "QUERY_IN_SHARED": tuning.keepsQueryInShared ? 1 : 0,
           "PREFETCH": tuning.prefetches ? 1 : 0, "LANES_PER_ROW": UInt32(lanesPerRow),
-        ], packedKeysPerBlock: nil, provenance: tuning.provenance))
+        ], packing: nil, provenance: tuning.provenance))
   }
 
   /// The shader's own sum, in its header.

@@ -51,13 +51,18 @@ extension AttentionPlan {
   private static func refusal(
     of tile: AttentionTile, _ device: DeviceCapabilities
   ) -> PathRefusal? {
-    let missing = DeviceCapabilities.requiredFeatures.filter { !device.has($0) }
+    let missing = device.missingRequiredFeatures
     if !missing.isEmpty {
       return PathRefusal(
         reason: "the device lacks \(missing.map(\.rawValue).joined(separator: ", "))")
     }
     guard let shader = ShaderBinary.named(tile.shaderName) else {
       return PathRefusal(reason: "this build has no shader \(tile.shaderName)")
+    }
+    let lacking = device.missingFeatures(for: shader)
+    if !lacking.isEmpty {
+      return PathRefusal(
+        reason: "the device lacks \(lacking.map(\.rawValue).joined(separator: ", "))")
     }
     if case .missing(let extensions, let compiler) = shader.content {
       return PathRefusal(

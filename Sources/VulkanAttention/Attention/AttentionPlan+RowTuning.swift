@@ -1,3 +1,5 @@
+internal import ShaderLibrary
+
 /// The tiles of the row path.
 ///
 /// All figures: AMD EPYC 9005 (Zen 5), lavapipe of Mesa 26.1.6, B1 H8 S=T=1024, [B,S,H,D]. The ladder is
@@ -37,10 +39,8 @@ extension AttentionPlan {
   static func rowTile(
     _ request: AttentionRequest, _ device: DeviceCapabilities
   ) -> Result<AttentionTile, PathRefusal> {
-    let packs =
-      request.queryTokens * request.headsPerGroup >= fewestRowsToPack(request.elementType)
-      && request.keyTokens > 0
-    let keysPerBlock = keysPerBlock(request, device, packs: packs)
+    let packing = packing(request, device)
+    let keysPerBlock = packing?.keysPerBlock ?? keysPerBlock(request, device, packs: false)
     let workgroupSize =
       request.queryTokens < rowWorkgroupSize ? device.subgroupSize : rowWorkgroupSize
     return .success(
@@ -50,9 +50,24 @@ extension AttentionPlan {
         sharedBytes: 0, subgroupSize: nil, shaderName: "attention_row",
         // More rows for each invocation reuse loads but spill: 2 rows were slower at every size.
         constants: ["ROWS_PER_INVOCATION": 1, "KEYS_PER_BLOCK": UInt32(keysPerBlock)],
-        packedKeysPerBlock: packs ? keysPerBlock : nil,
-        provenance:
-          "measured on lavapipe of Mesa 26.1.6, 2 cores of an EPYC 9005: the largest block "
-          + "of keys that the processor's decoded-instruction cache holds"))
+        packing: packing,
+        provenance: device.kind == .cpu
+          ? "the largest block of keys that the processor's decoded-instruction cache holds, "
+            + "measured on lavapipe of Mesa 26.1.6, 2 cores of an EPYC 9005"
+          : "the tile for CPUs; not measured on a GPU"))
+  }
+
+  /// Packing, where there are rows enough to pay for it and memory for the copy.
+  private static func packing(
+    _ request: AttentionRequest, _ device: DeviceCapabilities
+  ) -> AttentionPacking? {
+    guard request.queryTokens * request.headsPerGroup >= fewestRowsToPack(request.elementType),
+      ShaderBinary.named(AttentionPacking.shaderName)?.isCompiled == true,
+      let packing = AttentionPacking(
+        request, keysPerBlock: keysPerBlock(request, device, packs: true)),
+      // Half of the largest allocation: the tensors need memory as well.
+      packing.byteCount <= device.maxAllocationBytes / 2
+    else { return nil }
+    return packing
   }
 }

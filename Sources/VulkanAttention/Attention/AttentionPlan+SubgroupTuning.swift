@@ -72,42 +72,21 @@ extension AttentionPlan {
         PathRefusal(
           reason: "no tile for head size \(size) with subgroups of \(device.minSubgroupSize)"))
     }
+    let workgroupSize = max(tuning.workgroupSize, device.subgroupSize)
     return .success(
       AttentionTile(
-        workgroupSize: max(tuning.workgroupSize, device.subgroupSize),
-        queryRows: max(tuning.workgroupSize, device.subgroupSize) / tuning.lanesPerRow
-          * tuning.rowsPerLane,
+        workgroupSize: workgroupSize,
+        queryRows: workgroupSize / tuning.lanesPerRow * tuning.rowsPerLane,
         takesLongTilesFirst: request.mask == .causal,
-        sharedBytes: tuning.sharedBytes(request), subgroupSize: nil,
+        sharedBytes: tuning.sharedBytes(request),
+        // Rows are numbered by subgroup: drivers that may run smaller ones than they report must not.
+        subgroupSize: device.has(.subgroupSizeControl) ? device.subgroupSize : nil,
         shaderName: "attention_subgroup",
         constants: [
           "ROWS_PER_LANE": UInt32(tuning.rowsPerLane),
           "LANES_PER_ROW": UInt32(tuning.lanesPerRow),
           "KEY_TILE": UInt32(tuning.keyTile), "KEY_STEP": UInt32(tuning.keyStep),
           "STAGED": tuning.isStaged ? 1 : 0, "WIDENED": tuning.isWidened ? 1 : 0,
-        ], packedKeysPerBlock: nil, provenance: tuning.provenance))
+        ], packing: nil, provenance: tuning.provenance))
   }
 }
-
-/// The devices that a row of a tuning table is for.
-enum DeviceFamily {
-  case any
-  case cpu
-  case nvidia
-  case amd
-  case intel
-
-  /// By the PCI vendor number, a driver on the processor aside.
-  func includes(_ device: DeviceCapabilities) -> Bool {
-    switch self {
-    case .any: device.kind != .cpu
-    case .cpu: device.kind == .cpu
-    case .nvidia: device.kind != .cpu && device.vendorID == 0x10DE
-    case .amd: device.kind != .cpu && device.vendorID == 0x1002
-    case .intel: device.kind != .cpu && device.vendorID == 0x8086
-    }
-  }
-}
-
-/// a / b, rounded up.
-func ceilingDivide(_ a: Int, _ b: Int) -> Int { (a + b - 1) / b }

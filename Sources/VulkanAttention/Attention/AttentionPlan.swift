@@ -18,12 +18,15 @@ public struct AttentionPlan: Sendable, Hashable {
   public let tileCount: Int
   /// The tiles in the order and in the portions in which they are submitted: each is bounded work, so
   /// that no watchdog ends it and a cancelled task stops between two of them.
+  ///
+  /// A piece holds whole tiles of all heads and batch entries. Where one such tile alone is more than
+  /// the bound (hundreds of heads and batch entries over long keys), it is a piece of its own.
   public let pieces: [Piece]
   /// Why this path and this tile, a line for each path that was considered.
   public let explanation: [String]
 
   /// How keys and values are packed before they are read, if they are.
-  let packing: AttentionPacking?
+  var packing: AttentionPacking? { tile.packing }
 
   /// Bytes of scratch memory that the kernel needs while it runs, 0 for none.
   public var scratchByteCount: Int { packing?.byteCount ?? 0 }
@@ -78,9 +81,6 @@ public struct AttentionPlan: Sendable, Hashable {
     self.tile = chosen.tile
     self.tileCount = tileCount
     self.explanation = explanation
-    packing = chosen.tile.packedKeysPerBlock.flatMap {
-      AttentionPacking(request, keysPerBlock: $0)
-    }
     pieces = Self.pieces(request, tile: chosen.tile, tileCount: tileCount, device: device)
   }
 

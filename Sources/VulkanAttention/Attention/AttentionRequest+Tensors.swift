@@ -63,9 +63,12 @@ struct TensorView {
     return last
   }
 
-  func check() throws(AttentionError) {
+  func check(areStridesGiven: Bool) throws(AttentionError) {
     let granularity = AttentionRequest.elementGranularity
     for axis in axes where axis.extent > 1 {
+      if !areStridesGiven, axis.stride < 0 || axis.stride > Int(UInt32.max) {
+        throw .tooLarge(tensor: name)
+      }
       guard axis.stride >= 0, axis.stride <= Int(UInt32.max), axis.stride % granularity == 0 else {
         throw .invalidArgument(
           name: "\(name)Strides.\(axis.name)", value: "\(axis.stride)",

@@ -119,7 +119,13 @@ public struct AttentionRequest: Sendable, Hashable {
     self.outputStrides =
       outputStrides
       ?? .tokenMajor(tokens: queryTokens, heads: queryHeads, channels: valueHeadSize)
-    for tensor in Tensor.allCases { try view(of: tensor).check() }
+    // Strides that the caller did not give are too large only if the tensor is.
+    let given: [Tensor: TensorStrides?] = [
+      .query: queryStrides, .key: keyStrides, .value: valueStrides, .output: outputStrides,
+    ]
+    for tensor in Tensor.allCases {
+      try view(of: tensor).check(areStridesGiven: given[tensor] != .some(nil))
+    }
     try view(of: .output).checkRowsAreApart()
   }
 

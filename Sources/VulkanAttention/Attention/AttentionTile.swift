@@ -15,9 +15,12 @@ public struct AttentionTile: Sendable, Hashable {
   public let shaderName: String
   /// The path's specialization constants by their names in the shader.
   public let constants: [String: UInt32]
-  /// The block size in tokens of keys and values that are packed first; nil where they are read as they
-  /// lie.
-  public let packedKeysPerBlock: Int?
+  /// How keys and values are packed first; nil where they are read as they lie.
+  let packing: AttentionPacking?
   /// Where the numbers come from: the measurement that chose them, or that they were asked for.
   public let provenance: String
+
+  /// The block size in tokens of keys and values that are packed first; nil where they are read as they
+  /// lie.
+  public var packedKeysPerBlock: Int? { packing?.keysPerBlock }
 }

@@ -32,6 +32,8 @@ public enum VulkanError: Error, Hashable, Sendable {
   case shaderUnavailable(name: String, reason: String)
   /// A shader and its caller disagree: on the push constants or specialization constants.
   case shaderMismatch(name: String, reason: String)
+  /// An environment variable has a value that means nothing.
+  case invalidVariable(name: String, value: String, allowed: [String])
   /// The folder for compiled pipelines cannot be written; nothing else is affected.
   case cacheNotWritable(path: String, reason: String)
   /// The recorder was already submitted.
@@ -69,7 +71,7 @@ extension VulkanError: CustomStringConvertible {
     case .outOfMemory(let bytes, let purpose, let result):
       "out of memory: \(bytes) bytes for \(purpose) (\(result))"
     case .limitExceeded(let what, let requested, let allowed):
-      "too much \(what): requested \(requested), the device allows \(allowed)"
+      "\(what): requested \(requested), the device allows \(allowed)"
     case .outOfBounds(let what, let requested, let available):
       "\(what) needs \(requested) bytes, there are \(available)"
     case .overlappingCopy(let source, let destination):
@@ -80,6 +82,8 @@ extension VulkanError: CustomStringConvertible {
       "shader \(name) is not in this build: \(reason)"
     case .shaderMismatch(let name, let reason):
       "shader \(name) and its caller disagree: \(reason)"
+    case .invalidVariable(let name, let value, let allowed):
+      "\(name) has \"\(value)\"; allowed: \(allowed.joined(separator: ", "))"
     case .cacheNotWritable(let path, let reason):
       "cannot keep compiled pipelines in \(path): \(reason); set VKATTN_CACHE to another folder"
     case .alreadySubmitted:

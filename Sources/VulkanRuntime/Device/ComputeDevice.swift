@@ -68,7 +68,11 @@ public final class ComputeDevice: Sendable {
   ) throws(VulkanError) {
     var capabilities = try selection.choose(from: instance.devices())
     if options.forcesStaging { capabilities.hasUnifiedMemory = false }
-    let physical = try instance.physicalDevices()[capabilities.index]
+    let physicals = try instance.physicalDevices()
+    guard physicals.indices.contains(capabilities.index) else {
+      throw .noDevice(requested: capabilities.name, available: [])
+    }
+    let physical = physicals[capabilities.index]
     logical = try LogicalDevice(
       instance: instance, physical: physical, capabilities: capabilities,
       adjustCalls: adjustCalls)

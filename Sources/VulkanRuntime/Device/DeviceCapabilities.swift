@@ -36,6 +36,12 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
     case coopmat
     /// `VK_NV_cooperative_matrix2`: matrices of any multiple of the listed dimensions.
     case coopmat2
+    /// Votes of a subgroup in compute shaders.
+    case subgroupVote
+    /// Sums, minima and maxima over a subgroup in compute shaders.
+    case subgroupArithmetic
+    /// Shuffles within a subgroup in compute shaders.
+    case subgroupShuffle
   }
 
   /// One shape of a cooperative matrix product C (M×N) += A (M×K) · B (K×N) at subgroup scope.
@@ -125,6 +131,9 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
 
   /// Whether the device has the feature, and no veto hides it.
   public func has(_ feature: Feature) -> Bool { features.contains(feature) }
+
+  /// Those of ``requiredFeatures`` that the device lacks.
+  public var missingRequiredFeatures: [Feature] { Self.requiredFeatures.filter { !has($0) } }
 
   /// What every kernel of this library needs.
   public static let requiredFeatures: [Feature] = [

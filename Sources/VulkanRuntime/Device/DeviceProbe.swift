@@ -1,4 +1,5 @@
 internal import CVulkan
+
 #if canImport(Glibc)
   internal import Glibc
 #elseif canImport(Musl)
@@ -34,11 +35,35 @@ struct DeviceProbe {
   }
 
   /// The features that `VKATTN_DISABLE` names, separated by commas or spaces.
-  static func vetoes(environment: String?) -> Set<DeviceCapabilities.Feature> {
-    Set(
-      (environment ?? "").split { $0 == "," || $0.isWhitespace }.compactMap {
-        DeviceCapabilities.Feature(rawValue: String($0))
-      })
+  ///
+  /// - Throws: `invalidVariable` for a name that is none: a veto with a typing error would test
+  ///   nothing.
+  static func vetoes(
+    environment: String?
+  ) throws(VulkanError) -> Set<DeviceCapabilities.Feature> {
+    var vetoes: Set<DeviceCapabilities.Feature> = []
+    for name in (environment ?? "").split(whereSeparator: { $0 == "," || $0.isWhitespace }) {
+      guard let feature = DeviceCapabilities.Feature(rawValue: String(name)) else {
+        throw .invalidVariable(
+          name: "VKATTN_DISABLE", value: String(name),
+          allowed: DeviceCapabilities.Feature.allCases.map(\.rawValue))
+      }
+      vetoes.insert(feature)
+    }
+    return vetoes
+  }
+
+  /// What subgroups can do in compute shaders.
+  private static func features(
+    of subgroup: VkPhysicalDeviceSubgroupProperties
+  ) -> Set<DeviceCapabilities.Feature> {
+    guard subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT.rawValue != 0 else { return [] }
+    let operations: [(DeviceCapabilities.Feature, UInt32)] = [
+      (.subgroupVote, VK_SUBGROUP_FEATURE_VOTE_BIT.rawValue),
+      (.subgroupArithmetic, VK_SUBGROUP_FEATURE_ARITHMETIC_BIT.rawValue),
+      (.subgroupShuffle, VK_SUBGROUP_FEATURE_SHUFFLE_BIT.rawValue),
+    ]
+    return Set(operations.filter { subgroup.supportedOperations & $0.1 != 0 }.map(\.0))
   }
 
   func capabilities(index: Int) throws(VulkanError) -> DeviceCapabilities {
@@ -87,8 +112,8 @@ struct DeviceProbe {
       multiprocessors.map { Int($0.pointee.shaderSMCount) }
       ?? cores.map { Int($0.pointee.activeComputeUnitCount) }
       ?? (kind == .cpu ? sysconf(Int32(_SC_NPROCESSORS_ONLN)) : nil)
-    let features = features().subtracting(
-      Self.vetoes(environment: getenv("VKATTN_DISABLE").map { String(cString: $0) }))
+    let features = features().union(Self.features(of: subgroups.pointee)).subtracting(
+      try Self.vetoes(environment: getenv("VKATTN_DISABLE").map { String(cString: $0) }))
     return DeviceCapabilities(
       index: index, name: text(properties.deviceName), kind: kind,
       vendorID: properties.vendorID, deviceID: properties.deviceID,

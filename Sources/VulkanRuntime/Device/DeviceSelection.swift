@@ -2,7 +2,7 @@
 public enum DeviceSelection: Sendable, Hashable, CustomStringConvertible {
   /// The first of the best kind: discrete, integrated, virtual, CPU.
   case best
-  /// The device at a place in the loader's list.
+  /// The device at a place in the loader's list, or one with the number in its name.
   case index(Int)
   /// The first device whose name contains the text, case aside.
   case name(String)
@@ -42,9 +42,12 @@ public enum DeviceSelection: Sendable, Hashable, CustomStringConvertible {
     let chosen: DeviceCapabilities? =
       switch self {
       case .best:
-        DeviceCapabilities.Kind.allCases.lazy
-          .compactMap { kind in devices.first { $0.kind == kind } }.first
-      case .index(let index): devices.first { $0.index == index }
+        // A device that can run nothing is the last resort: opening it says what it lacks.
+        Self.firstOfBestKind(devices.filter { $0.missingRequiredFeatures.isEmpty })
+          ?? Self.firstOfBestKind(devices)
+      case .index(let index):
+        // A number that is no place may be a part of a name, such as 4090.
+        devices.first { $0.index == index } ?? devices.first { $0.name.contains("\(index)") }
       case .name(let name):
         devices.first { $0.name.lowercased().contains(name.lowercased()) }
       case .uuid(let uuid): devices.first { $0.deviceUUID == Self.normalizedUUID(uuid) }
@@ -54,6 +57,11 @@ public enum DeviceSelection: Sendable, Hashable, CustomStringConvertible {
         requested: description, available: devices.map { "\($0.index): \($0.name)" })
     }
     return chosen
+  }
+
+  private static func firstOfBestKind(_ devices: [DeviceCapabilities]) -> DeviceCapabilities? {
+    DeviceCapabilities.Kind.allCases.lazy
+      .compactMap { kind in devices.first { $0.kind == kind } }.first
   }
 
   private static func normalizedUUID(_ text: String) -> String {

@@ -12,17 +12,21 @@ final class LogicalDevice: @unchecked Sendable {
   let memoryTypes: MemoryTypes
   let queueFamily: UInt32
   let queue: VkQueue
+  /// The bits of a timestamp that count; the counter wraps around at their end.
+  let timestampMask: UInt64
   private let lost = Atomic<Bool>(false)
 
   init(
     instance: VulkanInstance, physical: VkPhysicalDevice, capabilities: DeviceCapabilities,
     adjustCalls: (inout DeviceCalls) -> Void
   ) throws(VulkanError) {
-    let missing = DeviceCapabilities.requiredFeatures.filter { !capabilities.has($0) }
+    let missing = capabilities.missingRequiredFeatures
     guard missing.isEmpty else {
       throw .missingFeatures(device: capabilities.name, features: missing.map(\.rawValue))
     }
-    guard let family = Self.computeFamily(of: physical, calls: instance.calls) else {
+    guard
+      let (family, timestampBits) = Self.computeFamily(of: physical, calls: instance.calls)
+    else {
       throw .missingFeatures(device: capabilities.name, features: ["a compute queue"])
     }
     let probe = try DeviceProbe(physical, calls: instance.calls)
@@ -76,6 +80,7 @@ final class LogicalDevice: @unchecked Sendable {
     self.calls = calls
     memoryTypes = MemoryTypes(properties, isUnified: capabilities.hasUnifiedMemory)
     queueFamily = family
+    timestampMask = timestampBits >= 64 ? .max : 1 << timestampBits - 1
     self.queue = queue
   }
 
@@ -112,7 +117,7 @@ final class LogicalDevice: @unchecked Sendable {
   /// A queue family for compute, rather one without graphics: its work does not wait for drawing.
   private static func computeFamily(
     of device: VkPhysicalDevice, calls: InstanceCalls
-  ) -> UInt32? {
+  ) -> (index: UInt32, timestampBits: UInt32)? {
     var count: UInt32 = 0
     calls.vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nil)
     var families = [VkQueueFamilyProperties](
@@ -125,6 +130,8 @@ final class LogicalDevice: @unchecked Sendable {
       families[$0].queueFlags & VK_QUEUE_GRAPHICS_BIT.rawValue == 0
         && families[$0].timestampValidBits > 0
     }
-    return (alone ?? compute.first).map(UInt32.init)
+    return (alone ?? compute.first).map {
+      (UInt32($0), families[$0].timestampValidBits)
+    }
   }
 }

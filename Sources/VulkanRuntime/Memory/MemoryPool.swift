@@ -35,7 +35,9 @@ final class MemoryPool: Sendable {
   func allocate(
     _ byteCount: Int, purpose: MemoryPurpose, label: String
   ) throws(VulkanError) -> Allocation {
-    let limit = logical.capabilities.maxAllocationBytes - Self.readableTailByteCount
+    // Some drivers report no limit; a quarter of the integers leaves room for rounding up.
+    let limit =
+      min(logical.capabilities.maxAllocationBytes, .max / 4) - Self.readableTailByteCount
     guard byteCount <= limit else {
       throw .limitExceeded(
         what: "memory for \(label) in bytes", requested: byteCount, allowed: limit)

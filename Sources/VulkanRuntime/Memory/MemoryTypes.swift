@@ -52,7 +52,12 @@ struct MemoryTypes {
   }
 
   /// The sum of the device-local heaps.
-  var deviceLocalBytes: Int { heaps.filter(\.isDeviceLocal).reduce(0) { $0 + $1.bytes } }
+  var deviceLocalBytes: Int {
+    heaps.filter(\.isDeviceLocal).reduce(0) { sum, heap in
+      let (total, overflows) = sum.addingReportingOverflow(heap.bytes)
+      return overflows ? .max : total
+    }
+  }
 
   /// The type for a purpose among those allowed, or nil where there is none.
   func index(for purpose: MemoryPurpose, allowed: UInt32) -> Int? {

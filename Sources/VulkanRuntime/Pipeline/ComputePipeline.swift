@@ -17,6 +17,7 @@ public final class ComputePipeline: @unchecked Sendable {
   ) throws(VulkanError) {
     let shader = description.shader
     let constants = try description.numberedConstants()
+    try description.check(on: logical.capabilities)
     let words: [UInt32]
     do {
       words = try shader.words()

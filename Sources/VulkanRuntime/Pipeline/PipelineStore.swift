@@ -17,7 +17,9 @@ final class PipelineStore: @unchecked Sendable {
   private let file: PipelineCacheFile?
   private let cache: VkPipelineCache?
   private let entries = Mutex<[PipelineDescription.Key: Entry]>([:])
-  /// Whether there is something that the file does not have.
+  /// What the file holds, as far as this process knows.
+  private let stored: Mutex<[UInt8]>
+  /// Whether pipelines were made since the last save.
   private let isDirty: Atomic<Bool>
 
   init(_ logical: LogicalDevice, directory: String?, logger: Logger) throws(VulkanError) {
@@ -44,6 +46,7 @@ final class PipelineStore: @unchecked Sendable {
     self.logger = logger
     self.file = file
     cache = created
+    self.stored = Mutex(stored)
     isDirty = Atomic(false)
   }
 
@@ -75,7 +78,11 @@ final class PipelineStore: @unchecked Sendable {
       isDirty.exchange(false, ordering: .relaxed)
     else { return }
     do throws(VulkanError) {
-      try file.write(cacheData(cache))
+      // A driver with a cache of its own may have nothing new to keep.
+      let data = try cacheData(cache)
+      if stored.withLock({ $0 }) == data { return }
+      try file.write(data)
+      stored.withLock { $0 = data }
     } catch {
       // Still to be written, at the next call or when the device is closed.
       isDirty.store(true, ordering: .relaxed)

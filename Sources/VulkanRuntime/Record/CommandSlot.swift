@@ -74,7 +74,7 @@ final class CommandSlot: @unchecked Sendable {
     timestampCount += 1
   }
 
-  /// The timestamps of finished work in nanoseconds, in the order in which they were recorded.
+  /// The timestamps of finished work in nanoseconds since the first, in the order of recording.
   func readTimestamps() throws(VulkanError) -> [Double] {
     guard timestampCount > 0, let queries else { return [] }
     var ticks = [UInt64](repeating: 0, count: Int(timestampCount))
@@ -84,7 +84,10 @@ final class CommandSlot: @unchecked Sendable {
         VK_QUERY_RESULT_64_BIT.rawValue | VK_QUERY_RESULT_WAIT_BIT.rawValue)
     }
     try logical.check(result, "vkGetQueryPoolResults")
-    return ticks.map { Double($0) * logical.capabilities.timestampPeriod }
+    // Differences in whole ticks: as a Double, a clock that counts from 1970 is off by 256 ns.
+    return ticks.map {
+      Double(($0 &- ticks[0]) & logical.timestampMask) * logical.capabilities.timestampPeriod
+    }
   }
 
   private func queryPool() throws(VulkanError) -> VkQueryPool {

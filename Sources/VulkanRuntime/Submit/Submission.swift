@@ -34,7 +34,7 @@ public final class Submission: Sendable {
     try await queue.completion(of: value)
   }
 
-  /// The recorder's timestamps in nanoseconds of the device's clock, once the work is done.
+  /// The recorder's timestamps in nanoseconds since the first of them, once the work is done.
   public func timestamps() throws(VulkanError) -> [Double] {
     try wait()
     return record.timestamps

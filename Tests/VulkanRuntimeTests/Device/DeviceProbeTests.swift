@@ -9,16 +9,27 @@ import Testing
     "VKATTN_DISABLE is a list of feature names; unknown ones are passed over",
     arguments: [
       (nil, []), ("", []), ("coopmat", [.coopmat]), ("coopmat,float16", [.coopmat, .float16]),
-      ("coopmat, float16 ", [.coopmat, .float16]), ("COOPMAT", []), (",,x,int64,", [.int64]),
+      ("coopmat, float16 ", [.coopmat, .float16]), (",,int64,", [.int64]),
       ("coopmat2", [.coopmat2]),
     ] as [(String?, Set<DeviceCapabilities.Feature>)])
-  func vetoes(environment: String?, features: Set<DeviceCapabilities.Feature>) {
-    #expect(DeviceProbe.vetoes(environment: environment) == features)
+  func vetoes(environment: String?, features: Set<DeviceCapabilities.Feature>) throws {
+    #expect(try DeviceProbe.vetoes(environment: environment) == features)
+  }
+
+  @Test("A veto of what is no feature is an error", arguments: ["COOPMAT", "int64,x"])
+  func unknownVeto(environment: String) {
+    #expect {
+      try DeviceProbe.vetoes(environment: environment)
+    } throws: { error in
+      guard case .invalidVariable("VKATTN_DISABLE", _, let allowed)? = error as? VulkanError
+      else { return false }
+      return allowed.contains("coopmat")
+    }
   }
 
   @Test("Every feature can be vetoed by its name", arguments: DeviceCapabilities.Feature.allCases)
-  func everyFeature(feature: DeviceCapabilities.Feature) {
-    #expect(DeviceProbe.vetoes(environment: feature.rawValue) == [feature])
+  func everyFeature(feature: DeviceCapabilities.Feature) throws {
+    #expect(try DeviceProbe.vetoes(environment: feature.rawValue) == [feature])
   }
 
   @Test("Capabilities survive JSON", arguments: SampleDevice.allCases)

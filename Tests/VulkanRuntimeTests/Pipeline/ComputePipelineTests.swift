@@ -108,16 +108,47 @@ struct PipelineStoreTests {
       return
     }
     #expect(first.count >= 32)
-    _ = try device?.pipeline(MultiplyAdd.description(factor: 99))
+    // What the file holds already is not written again.
+    _ = try device?.pipeline(MultiplyAdd.description())
     try FileManager.default.removeItem(atPath: file.path)
+    try device?.savePipelines()
+    #expect(file.read() == .absent)
     device = nil
-    guard case .valid = file.read() else {
-      Issue.record("closing wrote nothing: \(file.read())")
+
+    let closed = folder.path + "/closed"
+    var second: ComputeDevice? = try open(closed)
+    let closedFile = PipelineCacheFile(
+      directory: closed, capabilities: try #require(second).capabilities)
+    _ = try second?.pipeline(MultiplyAdd.description())
+    second = nil
+    guard case .valid = closedFile.read() else {
+      Issue.record("closing wrote nothing: \(closedFile.read())")
       return
     }
     // And is taken up again.
-    let again = try open(folder.path)
+    let again = try open(closed)
     _ = try again.pipeline(MultiplyAdd.description())
+  }
+
+  @Test("What the device lacks is refused before the driver sees it")
+  func limits() throws {
+    let device = try open(folder.path)
+    let capabilities = device.capabilities
+    let tooLarge = capabilities.maxSubgroupSize * 2
+    #expect(throws: VulkanError.self) {
+      try device.pipeline(
+        PipelineDescription(shader: MultiplyAdd.description().shader, subgroupSize: tooLarge))
+    }
+    #expect(throws: VulkanError.self) {
+      try device.pipeline(
+        PipelineDescription(shader: MultiplyAdd.description().shader, subgroupSize: -8))
+    }
+    var veto = capabilities
+    veto.features.remove(.coopmat)
+    let matrix = ShaderBinary(
+      name: "matrix", path: "", content: .compiled(base64: ""),
+      capabilities: ["Shader", "CooperativeMatrixKHR"])
+    #expect(veto.missingFeatures(for: matrix) == [.coopmat])
   }
 
   @Test("A damaged file is ignored, reported and replaced")
