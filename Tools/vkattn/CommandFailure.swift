@@ -11,6 +11,7 @@ enum ExitStatus: Int32, Sendable {
 
   init(_ error: VulkanError) {
     switch error {
+    case .invalidVariable: self = .wrongInput
     case .loaderMissing, .noDriver, .functionMissing, .validationLayerMissing, .noDevice,
       .missingFeatures:
       self = .noDevice

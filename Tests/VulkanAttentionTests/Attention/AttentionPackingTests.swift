@@ -41,6 +41,33 @@ import Testing
     #expect(try plan.pipelineDescription().constants["PACKED"] ?? 0 == 0)
   }
 
+  @Test("A copy that no allocation holds is not made, and the tile is the one for unpacked keys")
+  func beyondTheDevice() throws {
+    // 1 GiB of keys and of values, of which f32 copies would take 2 GiB each.
+    let request = try AttentionRequest(
+      batchSize: 8, queryTokens: 128, keyTokens: 65_536, queryHeads: 16, headSize: 64,
+      elementType: .f16)
+    var device = try SampleDevice.software.capabilities()
+    device.maxAllocationBytes = 2 << 30
+    let plan = try AttentionPlan(request, device: device, path: .row)
+    #expect(plan.scratchByteCount == 0 && plan.tile.packedKeysPerBlock == nil)
+    #expect(plan.tile.constants["KEYS_PER_BLOCK"] == 4)
+    device.maxAllocationBytes = 16 << 30
+    #expect(try AttentionPlan(request, device: device, path: .row).scratchByteCount == 4 << 30)
+  }
+
+  @Test("Keys that all batch entries share are packed once")
+  func sharedKeys() throws {
+    let strides = TensorStrides(batch: 0, token: 64, head: 64)
+    let request = try AttentionRequest(
+      batchSize: 3, queryTokens: 256, keyTokens: 16, queryHeads: 2, keyHeads: 1, headSize: 64,
+      keyStrides: strides)
+    let packing = try #require(AttentionPacking(request, keysPerBlock: 8))
+    #expect(packing.keyBatches == 1 && packing.valueBatches == 3)
+    #expect(packing.keyByteCount == 16 * 64 * 4 && packing.valueByteCount == 3 * 16 * 64 * 4)
+    #expect(packing.keyStrides(request).batch == 0)
+  }
+
   @Test("The grids cover every group once", arguments: [1, 3, 7, 65_535])
   func grids(groupLimit: Int) throws {
     let request = try AttentionRequest(
