@@ -1,13 +1,5 @@
 internal import CVulkan
 
-#if canImport(Glibc)
-  internal import Glibc
-#elseif canImport(Musl)
-  internal import Musl
-#else
-  internal import Darwin
-#endif
-
 /// Reads a physical device's properties and features.
 struct DeviceProbe {
   private let device: VkPhysicalDevice
@@ -111,9 +103,9 @@ struct DeviceProbe {
     let computeUnits: Int? =
       multiprocessors.map { Int($0.pointee.shaderSMCount) }
       ?? cores.map { Int($0.pointee.activeComputeUnitCount) }
-      ?? (kind == .cpu ? sysconf(Int32(_SC_NPROCESSORS_ONLN)) : nil)
+      ?? (kind == .cpu ? HostEnvironment.processorCount : nil)
     let features = features().union(Self.features(of: subgroups.pointee)).subtracting(
-      try Self.vetoes(environment: getenv("VKATTN_DISABLE").map { String(cString: $0) }))
+      try Self.vetoes(environment: HostEnvironment.variable("VKATTN_DISABLE")))
     return DeviceCapabilities(
       index: index, name: text(properties.deviceName), kind: kind,
       vendorID: properties.vendorID, deviceID: properties.deviceID,

@@ -1,11 +1,3 @@
-#if canImport(Glibc)
-  internal import Glibc
-#elseif canImport(Musl)
-  internal import Musl
-#else
-  internal import Darwin
-#endif
-
 /// Advice for lavapipe, Mesa's driver that runs shaders on the processor.
 public enum SoftwareDriver {
   /// Asks lavapipe for vectors of 512 bits, where the processor has AVX-512.
@@ -22,22 +14,13 @@ public enum SoftwareDriver {
   @discardableResult
   public static func preferWideVectors() -> Bool {
     let name = "LP_NATIVE_VECTOR_WIDTH"
-    if let set = getenv(name) { return String(cString: set) == "512" }
-    guard hasAVX512 else { return false }
-    return setenv(name, "512", 0) == 0
+    if let set = HostEnvironment.variable(name) { return set == "512" }
+    return hasAVX512 && HostEnvironment.setVariable(name, to: "512")
   }
 
   /// Whether the processor lists AVX-512, as Linux tells; elsewhere there is no lavapipe to advise.
   private static var hasAVX512: Bool {
-    guard let file = fopen("/proc/cpuinfo", "r") else { return false }
-    defer { fclose(file) }
-    var line: UnsafeMutablePointer<CChar>?
-    var capacity = 0
-    defer { free(line) }
-    while getline(&line, &capacity, file) > 0 {
-      guard let text = line.map({ String(cString: $0) }), text.hasPrefix("flags") else { continue }
-      return text.contains(" avx512f")
-    }
-    return false
+    HostEnvironment.line(of: "/proc/cpuinfo", beginningWith: "flags")?.contains(" avx512f")
+      ?? false
   }
 }

@@ -34,7 +34,7 @@ package struct PipelineCacheFile: Sendable {
   /// `$VKATTN_CACHE`, else `vulkan-attention` in `$XDG_CACHE_HOME` or in `~/.cache`.
   public static var defaultDirectory: String? {
     func variable(_ name: String) -> String? {
-      getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+      HostEnvironment.variable(name).flatMap { $0.isEmpty ? nil : $0 }
     }
     if let explicit = variable("VKATTN_CACHE") { return explicit }
     let base = variable("XDG_CACHE_HOME") ?? variable("HOME").map { $0 + "/.cache" }
