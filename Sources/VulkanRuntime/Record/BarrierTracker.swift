@@ -16,12 +16,14 @@ struct BarrierTracker {
   }
 
   private var history: [Range] = []
+  /// Beyond this many accesses a barrier is cheaper than comparing each new access with all of them.
+  private static let historyLimit = 1024
 
   /// Takes note of a command's accesses and says whether a barrier must come before it.
   mutating func needsBarrier(before accesses: [Range]) -> Bool {
-    let conflicts = accesses.contains { access in
-      history.contains { $0.conflicts(with: access) }
-    }
+    let conflicts =
+      history.count > Self.historyLimit
+      || accesses.contains { access in history.contains { $0.conflicts(with: access) } }
     if conflicts { history.removeAll(keepingCapacity: true) }
     history.append(contentsOf: accesses)
     return conflicts
