@@ -20,7 +20,7 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint HEAD_SIZE_QK = 64;  // D: a multiple of 8, 8...256
 layout(constant_id = 2) const uint HEAD_SIZE_V = 64;   // E: a multiple of 8, 8...256
-layout(constant_id = 3) const uint ELEMENT_TYPE = 0;   // of q, k, v and o: ELEMENT_F32, ELEMENT_F16
+layout(constant_id = 3) const uint ELEMENT_TYPE = 0;   // of q, k, v and o: ELEMENT_F32, _F16, _BF16
 layout(constant_id = 4) const bool CAUSAL = false;
 // 5...15 belong to each kernel and are documented in its header.
 

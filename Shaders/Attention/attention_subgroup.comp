@@ -1,5 +1,5 @@
 #version 460
-// Tiled attention for any GPU: a query row is shared by a few lanes of a subgroup, f32 or f16, f32 inside.
+// Tiled attention for any GPU: a query row is shared by a few lanes of a subgroup, f32 inside.
 //
 //   each workgroup: TILE_ROWS query rows of one head; each group of LANES_PER_ROW lanes: ROWS_PER_LANE of them
 //     every lane holds D / LANES_PER_ROW channels of q and E / LANES_PER_ROW of the result for each of its rows
@@ -29,14 +29,14 @@
 //   8   KEY_STEP        keys whose scores a lane holds at once
 //   9   STAGED          tiles in shared memory; otherwise K and V are read from memory by every lane, and there
 //                       is neither shared memory nor a barrier
-//   10  WIDENED         f16 tensors are staged as f32: twice the shared memory, no conversion in the inner loops
+//   10  WIDENED         16-bit tensors are staged as f32: twice the shared memory, no conversion in the inner loops
 //
-// Shared memory, bytes, with C = 4 channels per 16 bytes for f32 or WIDENED, 8 for f16, L = LANES_PER_ROW:
+// Shared memory, bytes, with C = 4 channels per 16 bytes for f32 or WIDENED, else 8, L = LANES_PER_ROW:
 //   STAGED ? 16 * KEY_TILE * L * (ceil(D / (C * L)) + ceil(E / (C * L))) : 16
 // Registers per lane, 32 bit, beside about 40: ROWS_PER_LANE * ((D + E) / LANES_PER_ROW + KEY_STEP)
 //
 // Device: shaderInt64, bufferDeviceAddress, scalarBlockLayout; subgroup basic and shuffle in compute. Neither
-// float16 arithmetic nor 16-bit storage: f16 is unpacked from words.
+// float16 arithmetic nor 16-bit storage: f16 and bf16 are unpacked from words.
 //
 // Why lanes share a row: (D + E) / L = 64 channels a lane, 2 rows and 8 keys make 64 * 2 = 128 multiply-adds per
 // key for 16 shared loads of 16 bytes, each of which is L adjacent 16-byte words seen by all lane groups (one

@@ -17,6 +17,12 @@ import Testing
     #expect(type.rounded(.nan).isNaN)
   }
 
+  @Test(arguments: [0x7F80_0001, 0x7FFF_FFFF, 0xFF80_0001, 0xFFFF_FFFF] as [UInt32])
+  func anyNaNIsNaNInBFloat16(_ bits: UInt32) {
+    // Cut off, the first has the bits of an infinity; rounded up, the second those of −0.
+    #expect(Float(BFloat16(Float(bitPattern: bits))).isNaN)
+  }
+
   /// The error is that of the type: above a tenth of its precision and below it.
   @Test(arguments: [(StorageType.f32, 0x1p-23), (.f16, 0x1p-10), (.bf16, 0x1p-7)])
   func errorIsThatOfTheType(_ type: StorageType, precision: Double) {

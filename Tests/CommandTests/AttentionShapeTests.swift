@@ -57,7 +57,7 @@ import VulkanAttention
   }
 
   @Test func standardWorkloadsAreWhatWasPromised() throws {
-    #expect(AttentionWorkload.standard.count == 3 * 2 * 2 * 2)
+    #expect(AttentionWorkload.standard.count == 3 * 2 * 2 * 3)
     #expect(Set(AttentionWorkload.standard.map(\.id)).count == AttentionWorkload.standard.count)
     #expect(Set(AttentionWorkload.quick).isSubset(of: AttentionWorkload.standard))
     for workload in AttentionWorkload.standard { _ = try workload.request() }

@@ -6,7 +6,7 @@ import VulkanAttention
 /// The poison shows what a kernel forgot to write and what it read beyond the end; the guards show
 /// what it wrote beyond either end.
 public struct GuardedBuffer: Sendable {
-  /// NaN as one f32 and as two f16.
+  /// NaN as one f32 and as two f16 or bf16.
   public static let poison: UInt32 = 0x7FFF_7FFF
   /// The guard at either end: at least as much as a kernel may read past the end.
   public static let guardByteCount = 4096

@@ -11,7 +11,7 @@ import Testing
   }
 
   @Test func elementTypes() {
-    #expect(ElementType.allCases.map(\.byteCount) == [4, 2])
-    #expect(ElementType.allCases.map(\.shaderConstant) == [0, 1])
+    #expect(ElementType.allCases.map(\.byteCount) == [4, 2, 2])
+    #expect(ElementType.allCases.map(\.shaderConstant) == [0, 1, 2])
   }
 }

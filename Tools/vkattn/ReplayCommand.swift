@@ -17,7 +17,7 @@ struct ReplayCommand: AsyncParsableCommand {
         vkattn replay --all-paths case.safetensors
 
       A path that cannot run a case is a skip. A sound case that asks for something no kernel does \
-      (bf16, a window, another op, …) is unsupported: it is listed and counted, and fails nothing by \
+      (a window, another op, …) is unsupported: it is listed and counted, and fails nothing by \
       itself. The exit status is 2 where a file is malformed, else 1 where a case fails or none \
       passes, else 0.
       """)

@@ -114,7 +114,7 @@ struct AttentionComparison {
         actual: lowPrecisionAttention(
           q: inputs.query.map(Double.init), k: inputs.key.map(Double.init),
           v: inputs.value.map(Double.init), dimensions: dimensions, options: options,
-          storage: .f16, rows: rows
+          storage: checkCase.elementType.storage, rows: rows
         ).o,
         expected: expected.o
       ).error
@@ -143,7 +143,8 @@ struct AttentionComparison {
         problems.append(
           "o: error \(Numbers.scientific(measure.error)) is more than "
             + "\(Numbers.fixed(AttentionGates.lowPrecisionFactor, decimals: 0)) times that of a "
-            + "careful evaluation in f16, \(Numbers.scientific(lowPrecisionError))")
+            + "careful evaluation in \(checkCase.elementType.rawValue), "
+            + Numbers.scientific(lowPrecisionError))
       }
     }
     return measure.error

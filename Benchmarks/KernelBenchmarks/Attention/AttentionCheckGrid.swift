@@ -23,10 +23,9 @@ public enum AttentionCheckGrid {
       + largeScoreCases(depth) + hiddenKeyCases(depth) + noVisibleKeyCases(depth)
   }
 
-  /// Both types, causal and not.
-  private static let variants: [(type: ElementType, isCausal: Bool)] = [
-    (.f32, false), (.f32, true), (.f16, false), (.f16, true),
-  ]
+  /// Every type, causal and not.
+  private static let variants: [(type: ElementType, isCausal: Bool)] =
+    ElementType.allCases.flatMap { [($0, false), ($0, true)] }
 
   private static func lengthCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
     let pairs: [(Int, Int)] =
@@ -65,8 +64,10 @@ public enum AttentionCheckGrid {
           + stride(from: 8, through: 256, by: 24).map { ($0, 264 - $0) }
       }
     return sizes.enumerated().flatMap { index, size in
-      // A head size is a pipeline of its own: fewer of them with all four variants.
-      (depth == .full ? variants : [variants[index % 2], variants[3 - index % 2]]).map { variant in
+      // A head size is a pipeline of its own: fewer of them with all variants, causal by turns.
+      variants.enumerated().filter { number, _ in
+        depth == .full || (number + number / 2 + index) % 2 == 0
+      }.map { _, variant in
         AttentionCheckCase(
           "head sizes",
           AttentionShape(
@@ -126,7 +127,7 @@ public enum AttentionCheckGrid {
       ? [(33, 65, 1), (64, 64, 7)]
       : [(33, 65, 1), (64, 64, 7), (17, 17, 16), (65, 33, 9), (128, 257, 40), (8, 8, 1)]
     return problems.flatMap { problem in
-      [ElementType.f32, .f16].flatMap { type in
+      ElementType.allCases.flatMap { type in
         [
           AttentionCheckCase.Data.nanInLastKeys(problem.hidden),
           .infinityInLastKeys(problem.hidden),

@@ -8,6 +8,7 @@ public enum AttentionGates {
     switch type {
     case .f32: 1e-5
     case .f16: 2e-3
+    case .bf16: 8e-3
     }
   }
 
@@ -27,6 +28,17 @@ public enum AttentionGates {
   static func allowance(largestScore largest: Double) -> Double {
     let roundings = 4.0
     return largest.isFinite ? roundings * largest * 0x1p-24 : 0
+  }
+}
+
+extension ElementType {
+  /// The type as the reference takes it.
+  var storage: StorageType {
+    switch self {
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    }
   }
 }
 

@@ -124,7 +124,8 @@ public struct AttentionReplay: Sendable {
     switch attentionCase.q.element {
     case .f32: .f32
     case .f16: .f16
-    case .bf16, .i32, .u8: nil
+    case .bf16: .bf16
+    case .i32, .u8: nil
     }
   }
 

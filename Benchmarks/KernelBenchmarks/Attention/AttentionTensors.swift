@@ -1,3 +1,4 @@
+import AttentionReference
 import VulkanAttention
 
 /// The inputs of an attention on the host, contiguous, exactly as the element type holds them.
@@ -29,10 +30,7 @@ public struct AttentionInputs: Sendable {
     func tensor(_ tensor: AttentionRequest.Tensor, deviation: Float = 1) -> [Float] {
       let values = generator.normal(
         TensorMemory(request, tensor).elementCount, deviation: deviation)
-      return switch request.elementType {
-      case .f32: values
-      case .f16: values.map { Float(Float16($0)) }
-      }
+      return values.map { Float(request.elementType.storage.rounded(Double($0))) }
     }
     return AttentionInputs(
       query: tensor(.query, deviation: queryDeviation), key: tensor(.key), value: tensor(.value))

@@ -52,11 +52,11 @@ public struct AttentionWorkload: Sendable, Hashable {
 
   /// What is timed where nothing else is asked: prefill of a model with eight heads.
   public static let standard: [AttentionWorkload] = workloads(
-    tokens: [512, 1024, 2048], headSizes: [64, 128], elementTypes: [.f32, .f16])
+    tokens: [512, 1024, 2048], headSizes: [64, 128], elementTypes: ElementType.allCases)
 
   /// A few of them, for a first look.
   public static let quick: [AttentionWorkload] = workloads(
-    tokens: [1024], headSizes: [64, 128], elementTypes: [.f32, .f16])
+    tokens: [1024], headSizes: [64, 128], elementTypes: ElementType.allCases)
 
   private static func workloads(
     tokens: [Int], headSizes: [Int], elementTypes: [ElementType]

@@ -1,3 +1,4 @@
+import AttentionReference
 import VulkanAttention
 
 /// A tensor [batch, token, head, channel] as it lies in memory: where each element is, and what fills
@@ -58,6 +59,9 @@ struct TensorMemory {
             case .f16:
               bytes.storeBytes(
                 of: Float16(value).bitPattern, toByteOffset: offset, as: UInt16.self)
+            case .bf16:
+              bytes.storeBytes(
+                of: BFloat16(value).bitPattern, toByteOffset: offset, as: UInt16.self)
             }
           }
         }
@@ -82,6 +86,8 @@ struct TensorMemory {
               case .f32: Float(bitPattern: bytes.load(fromByteOffset: offset, as: UInt32.self))
               case .f16:
                 Float(Float16(bitPattern: bytes.load(fromByteOffset: offset, as: UInt16.self)))
+              case .bf16:
+                Float(BFloat16(bitPattern: bytes.load(fromByteOffset: offset, as: UInt16.self)))
               }
           }
         }
@@ -110,7 +116,7 @@ struct TensorMemory {
   static func poison(_ type: ElementType) -> [UInt8] {
     switch type {
     case .f32: [0xED, 0xFE, 0xDA, 0x7F]
-    case .f16: [0xDA, 0x7F]
+    case .f16, .bf16: [0xDA, 0x7F]
     }
   }
 }

@@ -12,13 +12,7 @@ public enum StorageType: Sendable, Hashable, CaseIterable {
     switch self {
     case .f32: return Double(Float(value))
     case .f16: return Double(Float16(value))
-    case .bf16:
-      let narrow = Float(value)
-      guard narrow.isFinite else { return Double(narrow) }
-      let bits = narrow.bitPattern
-      // Half of the last kept place, one less when that place is even: ties go to even.
-      let kept = (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000
-      return Double(Float(bitPattern: kept))
+    case .bf16: return Double(Float(BFloat16(Float(value))))
     }
   }
 }

@@ -64,11 +64,16 @@ extension AttentionPlan {
   static func matrixTile(
     _ request: AttentionRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice
   ) -> Result<AttentionTile, PathRefusal> {
-    if request.elementType != .f16 {
+    switch request.elementType {
+    case .f16: break
+    case .f32:
       return .failure(
         PathRefusal(
-          reason: "matrix units multiply f16, which would cost \(request.elementType.rawValue) "
-            + "tensors their accuracy"))
+          reason: "matrix units multiply f16, which would cost f32 tensors their accuracy"))
+    case .bf16:
+      return .failure(
+        PathRefusal(
+          reason: "the kernel has matrix units multiply f16, which lacks the range of bf16"))
     }
     let needed: [DeviceCapabilities.Feature] = [
       .coopmat, .memoryModel, .float16, .subgroupSizeControl,

@@ -14,7 +14,10 @@ extension AttentionPlan {
   private static func fewestRowsToPack(_ type: ElementType) -> Int {
     switch type {
     case .f32: 256
-    case .f16: 128  // unpacked f16 is converted again for every row: 34 GFLOP/s, packed 61 to 78
+    // Unpacked, elements are converted again for every row: f16 34 GFLOP/s, packed 61 to 78. bf16 on
+    // two threads with 512-bit vectors, 127 rows unpacked and 128 packed: D = 64 151 to 166 and 177,
+    // D = 128 131 and 170.
+    case .f16, .bf16: 128
     }
   }
 
@@ -27,7 +30,7 @@ extension AttentionPlan {
     _ request: AttentionRequest, _ device: DeviceCapabilities, packs: Bool
   ) -> Int {
     let channels = request.headSize + request.valueHeadSize
-    if !packs, request.elementType == .f16 {
+    if !packs, request.elementType != .f32 {
       // Conversions take instructions as well, and time to compile: D = 256 with 3 keys 2.7 s.
       return channels > 384 ? 2 : 4
     }

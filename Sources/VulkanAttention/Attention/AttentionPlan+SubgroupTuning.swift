@@ -10,7 +10,7 @@ extension AttentionPlan {
     let keyStep: Int
     /// Whether K and V tiles go through shared memory.
     let isStaged: Bool
-    /// Whether f16 tiles are widened to f32 as they are staged.
+    /// Whether 16-bit tiles are widened to f32 as they are staged.
     let isWidened: Bool
     let workgroupSize: Int
     let provenance: String

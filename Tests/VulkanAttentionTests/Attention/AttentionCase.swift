@@ -132,6 +132,26 @@ enum PathVariant: String, Sendable, CaseIterable {
   }
 }
 
+extension ElementType {
+  /// The type as the reference takes it.
+  var storage: StorageType {
+    switch self {
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    }
+  }
+
+  /// The largest RMS(error)/RMS(reference) of o.
+  var outputGate: Double {
+    switch self {
+    case .f32: 1e-5
+    case .f16: 2e-3
+    case .bf16: 8e-3
+    }
+  }
+}
+
 /// A path with a type that it takes.
 struct TypedPath: Sendable, CustomTestStringConvertible {
   let variant: PathVariant

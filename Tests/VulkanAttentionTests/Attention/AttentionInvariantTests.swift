@@ -206,7 +206,7 @@ struct AttentionInvariantTests {
       expectSameKind(result.lse, expected.lse, "lse")
       let finite = zip(result.o, expected.o).filter { $0.1.isFinite }
       expectClose(
-        finite.map(\.0), to: finite.map(\.1), within: path.type == .f32 ? 1e-5 : 2e-3, "the rest")
+        finite.map(\.0), to: finite.map(\.1), within: path.type.outputGate, "the rest")
     }
   }
 
@@ -220,6 +220,27 @@ struct AttentionInvariantTests {
     }
     if let wrong {
       Issue.record("\(what)[\(wrong.offset)] is \(wrong.element.0), expected \(wrong.element.1)")
+    }
+  }
+
+  @Test(
+    "Between two numbers of a 16-bit type the even one is stored",
+    arguments: TypedPath.all.filter { $0.type != .f32 })
+  func tiesToEven(path: TypedPath) async throws {
+    for heads in Self.headCounts {
+      // Equal scores: o is the mean of two neighbours, the even one below it or above.
+      let shape = AttentionCase(s: 33, t: 2, h: heads, g: 1, d: 8, scale: 0)
+      var tensors = AttentionTensors(shape, path.type)
+      let step: Float = path.type == .f16 ? 0x1p-10 : 0x1p-7
+      for c in 0..<8 {
+        let even: Float = c % 2 == 0 ? 1 : 1 + 2 * step
+        tensors.v[tensors.valueIndex(0, 0) + c] = c < 4 ? even : -even
+        tensors.v[tensors.valueIndex(0, 1) + c] = c < 4 ? 1 + step : -1 - step
+      }
+      let result = try await compute(path, tensors)
+      let row: [Float] = [1, 1 + 2 * step, 1, 1 + 2 * step]
+      let rows = (0..<33 * heads).flatMap { _ in row + row.map { -$0 } }
+      expectSameBits(result.o, rows, "o")
     }
   }
 

@@ -17,7 +17,7 @@ import Testing
       queryHeads: keyHeads * size([1, 2, 4, 16]), keyHeads: keyHeads,
       headSize: 8 * Int.random(in: 1...32, using: &random),
       valueHeadSize: 8 * Int.random(in: 1...32, using: &random),
-      elementType: Bool.random(using: &random) ? .f32 : .f16,
+      elementType: ElementType.allCases.randomElement(using: &random) ?? .f32,
       mask: Bool.random(using: &random) ? .none : .causal,
       returnsLogSumExp: Bool.random(using: &random))
   }
@@ -154,6 +154,8 @@ import Testing
     let half = try AttentionRequest(
       queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
     let wide = try AttentionRequest(queryTokens: 64, queryHeads: 2, headSize: 64)
+    let brain = try AttentionRequest(
+      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .bf16)
     func reason(_ request: AttentionRequest, _ sample: SampleDevice) throws -> String {
       let device = try sample.capabilities()
       let error = #expect(throws: AttentionError.self) {
@@ -166,6 +168,7 @@ import Testing
       return reason
     }
     #expect(try reason(wide, .nvidia).contains("f32"))
+    #expect(try reason(brain, .nvidia).contains("bf16"))
     #expect(try reason(half, .mobile).contains("coopmat"))
     #expect(try reason(half, .unusable).contains("lacks"))
   }

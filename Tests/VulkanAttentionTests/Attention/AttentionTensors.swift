@@ -18,7 +18,7 @@ struct AttentionTensors: Sendable {
     let dimensions = shape.dimensions
     func tensor(_ count: Int) -> [Float] {
       let numbers = random.normal(count)
-      return type == .f32 ? numbers : numbers.map { Float(Float16($0)) }
+      return numbers.map { Float(type.storage.rounded(Double($0))) }
     }
     self.shape = shape
     self.type = type
@@ -37,7 +37,7 @@ struct AttentionTensors: Sendable {
     lowPrecisionAttention(
       q: q.map(Double.init), k: k.map(Double.init), v: v.map(Double.init),
       dimensions: shape.dimensions, options: shape.options,
-      storage: type == .f32 ? .f32 : .f16)
+      storage: type.storage)
   }
 
   /// Index of element [b, t, 0, c] of k or v, for changes by hand.
@@ -101,6 +101,10 @@ struct DeviceTensors {
       case .f16:
         return try await GuardedBuffer(
           view.scatter(elements.map { Float16($0) }, around: .nan), label: label, on: device)
+      case .bf16:
+        return try await GuardedBuffer(
+          view.scatter(elements.map { BFloat16($0) }, around: BFloat16(.nan)), label: label,
+          on: device)
       }
     }
     q = try await upload(tensors.q, .query)
@@ -159,6 +163,11 @@ struct DeviceTensors {
         memory.map { UInt32($0.bitPattern) }, GuardedBuffer.poison, sourceLocation)
     case .f16:
       let memory = try await device.download(Float16.self, from: o.buffer)
+      elements = view.gather(memory).map { Float($0) }
+      view.expectGapsPoisoned(
+        memory.map { UInt32($0.bitPattern) }, GuardedBuffer.poison & 0xFFFF, sourceLocation)
+    case .bf16:
+      let memory = try await device.download(BFloat16.self, from: o.buffer)
       elements = view.gather(memory).map { Float($0) }
       view.expectGapsPoisoned(
         memory.map { UInt32($0.bitPattern) }, GuardedBuffer.poison & 0xFFFF, sourceLocation)
