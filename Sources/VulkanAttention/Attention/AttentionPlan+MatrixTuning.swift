@@ -73,7 +73,7 @@ extension AttentionPlan {
     case .bf16:
       return .failure(
         PathRefusal(
-          reason: "the kernel has matrix units multiply f16, which lacks the range of bf16"))
+          reason: "the matrix units multiply f16 here, which lacks the range of bf16"))
     }
     let needed: [DeviceCapabilities.Feature] = [
       .coopmat, .memoryModel, .float16, .subgroupSizeControl,
