@@ -41,6 +41,11 @@ layout(push_constant, scalar) uniform AttentionPush {
   uint firstTile;                                // added to gl_WorkGroupID.x
 } p;
 
+/// How many keys, from key 0 on, are visible to a query row.
+uint visibleKeyCount(uint row) {
+  return CAUSAL ? uint(clamp(int(row) + p.causalOffset + 1, 0, int(p.keyTokens))) : p.keyTokens;
+}
+
 /// The byte address of channel 0 of a row, with the products in 64 bits.
 uint64_t rowAddress(
   uint64_t base, uint batch, uint batchStride, uint token, uint tokenStride, uint head, uint headStride

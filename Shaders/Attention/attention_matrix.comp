@@ -137,7 +137,7 @@ void takeScores(uint firstKey, bool hasHidden, float scale, out float rowMaximum
       scores[i * (SPAN / 4) + c] = uintBitsToFloat(arena[base + c]);
     }
     if (hasHidden) {
-      const int visible = int(visibleKeys(firstRow + rowInGroup + i * ROWS_AT_ONCE))
+      const int visible = int(visibleKeyCount(firstRow + rowInGroup + i * ROWS_AT_ONCE))
         - int(firstKey + part * SPAN);
       [[unroll]] for (uint c = 0; c < SPAN / 4; ++c) {
         const bvec4 seen = lessThan(ivec4(c * 4) + ivec4(0, 1, 2, 3), ivec4(visible));
@@ -259,7 +259,7 @@ void accumulateNonFiniteValues(uint firstKey, float scale) {
       for (uint i = lane; i < FRAGMENT_UNITS; i += SUBGROUP_SIZE) {
         const uint row = r * FRAGMENT_M + i / (FRAGMENT_N / 4);
         const uint channel = n * FRAGMENT_N + i % (FRAGMENT_N / 4) * 4;
-        const uint end = min(visibleKeys(firstRow + row), firstKey + KEY_TILE);
+        const uint end = min(visibleKeyCount(firstRow + row), firstKey + KEY_TILE);
         vec4 sum = vec4(0.0);
         for (uint key = firstKey; key < end && channel < HEAD_SIZE_V; ++key) {
           const uint64_t offset = uint64_t(key) * p.vTokenStride + channel;
@@ -355,11 +355,11 @@ void main() {
   part = lane % LANES_PER_ROW;
 
   const uint lastRow = p.queryTokens - 1;
-  const uint endKey = visibleKeys(min(tile * TILE_ROWS + TILE_ROWS - 1, lastRow));
+  const uint endKey = visibleKeyCount(min(tile * TILE_ROWS + TILE_ROWS - 1, lastRow));
   const uint keyTiles = (endKey + KEY_TILE - 1) / KEY_TILE;
   // What this subgroup's rows see in any case, and at most.
-  const uint allSee = visibleKeys(firstRow);
-  const uint someSee = firstRow > lastRow ? 0 : visibleKeys(min(firstRow + ROWS - 1, lastRow));
+  const uint allSee = visibleKeyCount(firstRow);
+  const uint someSee = firstRow > lastRow ? 0 : visibleKeyCount(min(firstRow + ROWS - 1, lastRow));
   const float scale = log2Scale(p.scale);
 
   loadQueries();

@@ -104,11 +104,6 @@ uint scoreBase;    // of this subgroup's rows in the arena
 uint rowInGroup;   // of this lane's first row, from firstRow
 uint part;         // which SPAN of the keys this lane has
 
-/// How many keys, from key 0 on, are visible to a query row.
-uint visibleKeys(uint row) {
-  return CAUSAL ? uint(clamp(int(row) + p.causalOffset + 1, 0, int(p.keyTokens))) : p.keyTokens;
-}
-
 // --- Staging ---------------------------------------------------------------------------------------------
 
 uvec4 fetchedK[FETCHES_K];

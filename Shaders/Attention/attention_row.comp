@@ -166,8 +166,7 @@ void main() {
   [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) {
     // Rows past the end repeat the last one and are not stored.
     uint row = min(firstRow + r, p.queryTokens - 1);
-    visibleKeys[r] = CAUSAL
-      ? uint(clamp(int(row) + p.causalOffset + 1, 0, int(p.keyTokens))) : p.keyTokens;
+    visibleKeys[r] = visibleKeyCount(row);
     uint64_t address = queryAddress(batch, row, head);
     [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {
       q[r][d] = loadElements4(ELEMENT_TYPE, address + d * QUAD_BYTES) * (p.scale * LOG2_E);

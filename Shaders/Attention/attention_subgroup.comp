@@ -91,11 +91,6 @@ uint batch, head, keyHead;
 uint part;      // which of its rows' lanes this is
 uint firstRow;  // of this lane
 
-/// How many keys, from key 0 on, are visible to a query row.
-uint visibleKeys(uint row) {
-  return CAUSAL ? uint(clamp(int(row) + p.causalOffset + 1, 0, int(p.keyTokens))) : p.keyTokens;
-}
-
 // --- K and V ---------------------------------------------------------------------------------------------
 
 /// 16 bytes from channel `channel` of a row on; what is read is always inside of the tensor.
@@ -306,10 +301,10 @@ void main() {
   firstRow = subgroupRow + gl_SubgroupInvocationID / LANES_PER_ROW * ROWS_PER_LANE;
 
   const uint lastRow = p.queryTokens - 1;
-  const uint endKey = visibleKeys(min(tileRow + TILE_ROWS - 1, lastRow));
+  const uint endKey = visibleKeyCount(min(tileRow + TILE_ROWS - 1, lastRow));
   // What this subgroup's rows see in any case, and at most.
-  const uint allSee = visibleKeys(subgroupRow);
-  const uint someSee = subgroupRow > lastRow ? 0 : visibleKeys(min(subgroupRow + subgroupRows - 1, lastRow));
+  const uint allSee = visibleKeyCount(subgroupRow);
+  const uint someSee = subgroupRow > lastRow ? 0 : visibleKeyCount(min(subgroupRow + subgroupRows - 1, lastRow));
   const float scale = log2Scale(p.scale);
 
   [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
@@ -328,7 +323,7 @@ void main() {
     }
     reference[r] = -INFINITY;
     weightSum[r] = 0.0;
-    visible[r] = visibleKeys(row);
+    visible[r] = visibleKeyCount(row);
   }
 
   for (uint firstKey = 0; firstKey < endKey; firstKey += KEY_TILE) {

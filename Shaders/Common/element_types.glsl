@@ -15,7 +15,6 @@ const uint ELEMENT_F32 = 0;
 const uint ELEMENT_F16 = 1;
 const uint ELEMENT_BF16 = 2;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) buffer WordReference { uint value; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer WordPairReference { uvec2 value; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer LongReference { uint64_t value; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) buffer WordQuadReference { uvec4 value; };

@@ -13,7 +13,7 @@
 #define INFINITY uintBitsToFloat(0x7f800000u)
 
 /// The factor from raw scores to scores in log2. A scale of 0 would make a hidden score NaN; the substitute makes
-/// every finite score 0 as well.
+/// every score up to 1e30 as good as 0.
 float log2Scale(float scale) {
   return scale == 0.0 ? 1e-37 : scale * 1.44269504088896340736;
 }
