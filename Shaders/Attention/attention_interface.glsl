@@ -4,8 +4,9 @@
 //   lse[b,i,h] = ln sum_j exp(scale * q[b,i,h,:] . k[b,j,g,:])
 //
 // B batches, S query tokens i, T key tokens j, H query heads h, G key heads g, D = HEAD_SIZE_QK channels of
-// q and k, E = HEAD_SIZE_V channels of v and o. Causal: j is visible to i iff j <= i + causalOffset.
-// Grid: x = query tiles (from firstTile on), y = query head, z = batch.
+// q and k, E = HEAD_SIZE_V channels of v and o. Masks, changes of the scores and packed sequences:
+// attention_options.glsl.
+// Grid: x = query tiles (from firstTile on), y = query head (from firstHead on), z = batch (from firstBatch on).
 
 #ifndef ATTENTION_INTERFACE_GLSL
 #define ATTENTION_INTERFACE_GLSL
@@ -18,62 +19,63 @@
 #include "../Common/element_types.glsl"
 
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint HEAD_SIZE_QK = 64;  // D: a multiple of 8, 8...256
-layout(constant_id = 2) const uint HEAD_SIZE_V = 64;   // E: a multiple of 8, 8...256
-layout(constant_id = 3) const uint ELEMENT_TYPE = 0;   // of q, k, v and o: ELEMENT_F32, _F16, _BF16
-layout(constant_id = 4) const bool CAUSAL = false;
+layout(constant_id = 1) const uint HEAD_SIZE_QK = 64;  // D: 1...576
+layout(constant_id = 2) const uint HEAD_SIZE_V = 64;   // E: 1...576
+layout(constant_id = 3) const uint QUERY_TYPE = 0;     // ELEMENT_F32, _F16, _BF16
+layout(constant_id = 4) const uint OPTIONS = 0;        // a sum of OPTION_*
 // 5...15 belong to each kernel and are documented in its header.
+layout(constant_id = 16) const uint KEY_TYPE = 0;
+layout(constant_id = 17) const uint VALUE_TYPE = 0;
+layout(constant_id = 18) const uint OUTPUT_TYPE = 0;
+layout(constant_id = 19) const uint BIAS_TYPE = 0;
+layout(constant_id = 20) const bool ALIGNED = true;        // rows at multiples of 16 bytes, D and E of 8 channels
+layout(constant_id = 21) const bool VALUE_IS_KEY = false;  // v is the first E channels of k
 
-// 116 bytes, the same in every kernel of the family.
+// 128 bytes, the same in every kernel of the family: all that Vulkan promises.
 layout(push_constant, scalar) uniform AttentionPush {
   uint64_t q, k, v, o;                           // device addresses of element [0,0,0,0], in bytes
   uint64_t lse;                                  // f32 [B,S,H] contiguous; 0 = not wanted
+  uint64_t options;                              // an OptionBlock; 0 where OPTIONS asks for nothing of it
   uint qBatchStride, qTokenStride, qHeadStride;  // strides in elements; channels are contiguous
   uint kBatchStride, kTokenStride, kHeadStride;
   uint vBatchStride, vTokenStride, vHeadStride;
   uint oBatchStride, oTokenStride, oHeadStride;
-  uint queryTokens;                              // S
-  uint keyTokens;                                // T, may be 0
+  uint queryTokens;                              // S; of packed sequences the most that one may have
+  uint keyTokens;                                // T, may be 0; of packed sequences likewise
   uint queryHeads;                               // H
   uint headsPerGroup;                            // H / G
-  int causalOffset;                              // T - S: the last query row sees the last key
   float scale;
-  uint firstTile;                                // added to gl_WorkGroupID.x
+  uint firstTile, firstHead, firstBatch;         // added to gl_WorkGroupID
 } p;
 
-/// How many keys, from key 0 on, are visible to a query row.
-uint visibleKeyCount(uint row) {
-  return CAUSAL ? uint(clamp(int(row) + p.causalOffset + 1, 0, int(p.keyTokens))) : p.keyTokens;
-}
+// The problem of this workgroup, set by openProblem().
+uint batch, head, keyHead;
+uint queryTokens;  // S of this sequence
+uint keyTokens;    // n: the keys that it has
+uint firstQuery;   // token 0 of this sequence in q, o and lse; 0 unless sequences are packed
+uint firstKeyToken;  // token 0 of this sequence in k and v
 
 /// The byte address of channel 0 of a row, with the products in 64 bits.
 uint64_t rowAddress(
-  uint64_t base, uint batch, uint batchStride, uint token, uint tokenStride, uint head, uint headStride
+  const uint type, uint64_t base, uint batchStride, uint token, uint tokenStride, uint head, uint headStride
 ) {
   return base
     + (uint64_t(batch) * batchStride + uint64_t(token) * tokenStride + uint64_t(head) * headStride)
-    * elementBytes(ELEMENT_TYPE);
+    * elementBytes(type);
 }
 
-uint64_t queryAddress(uint batch, uint token, uint head) {
-  return rowAddress(p.q, batch, p.qBatchStride, token, p.qTokenStride, head, p.qHeadStride);
+uint64_t queryAddress(uint token) {
+  return rowAddress(QUERY_TYPE, p.q, p.qBatchStride, firstQuery + token, p.qTokenStride, head, p.qHeadStride);
 }
 
-uint64_t keyAddress(uint batch, uint token, uint keyHead) {
-  return rowAddress(p.k, batch, p.kBatchStride, token, p.kTokenStride, keyHead, p.kHeadStride);
+uint64_t outputAddress(uint token) {
+  return rowAddress(OUTPUT_TYPE, p.o, p.oBatchStride, firstQuery + token, p.oTokenStride, head, p.oHeadStride);
 }
 
-uint64_t valueAddress(uint batch, uint token, uint keyHead) {
-  return rowAddress(p.v, batch, p.vBatchStride, token, p.vTokenStride, keyHead, p.vHeadStride);
-}
-
-uint64_t outputAddress(uint batch, uint token, uint head) {
-  return rowAddress(p.o, batch, p.oBatchStride, token, p.oTokenStride, head, p.oHeadStride);
-}
-
-/// The byte address of lse[batch, token, head]; meaningless when `p.lse` is 0.
-uint64_t lseAddress(uint batch, uint token, uint head) {
-  return p.lse + ((uint64_t(batch) * p.queryTokens + token) * p.queryHeads + head) * 4ul;
+/// The place of a row in contiguous [B,S,H], or in [tokens,H] where sequences are packed.
+uint64_t rowIndex(const bool isPacked, uint token) {
+  const uint64_t batchStart = isPacked ? 0ul : uint64_t(batch) * p.queryTokens;
+  return (batchStart + firstQuery + token) * p.queryHeads + head;
 }
 
 #endif

@@ -127,21 +127,42 @@ uint spanBase(uint i) {
   return scoreBase + (rowInGroup + i * ROWS_AT_ONCE) * SCORE_PITCH + part * (SPAN / 4);
 }
 
-/// Takes this lane's scores out of the arena, hides what the mask hides and finds each row's largest scaled
-/// score.
+Row rows[ROWS_PER_LANE];
+uint hidden[ROWS_PER_LANE];  // bit c: key c of this lane's span gives the row nothing
+
+/// hidden = what the masks hide of the tile; false where that is all of it, for every row of the subgroup.
+bool lookUpTile(uint firstKey) {
+  bool seesSome = false;
+  [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
+    hidden[i] = 0;
+    for (uint c = 0; c < SPAN; ++c) {
+      if (!seesKey(rows[i], int(firstKey + part * SPAN + c))) { hidden[i] |= 1u << c; }
+    }
+    seesSome = seesSome || hidden[i] != 0xffffffffu >> (32 - SPAN);
+  }
+  return subgroupAny(seesSome);
+}
+
+/// Takes this lane's scores out of the arena, maps them, hides what the masks hide and finds each row's largest
+/// scaled score.
 void takeScores(uint firstKey, bool hasHidden, float scale, out float rowMaximum[ROWS_PER_LANE]) {
-  const float hidden = hiddenScore(scale);
+  const float hiddenValue = hiddenScore(scale);
   [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     const uint base = spanBase(i);
     [[unroll]] for (uint c = 0; c < SPAN / 4; ++c) {
       scores[i * (SPAN / 4) + c] = uintBitsToFloat(arena[base + c]);
     }
+    if (MAPS_SCORES) {
+      [[unroll]] for (uint c = 0; c < SPAN; ++c) {
+        scores[i * (SPAN / 4) + c / 4][c % 4] = mapScore(
+          rows[i], scores[i * (SPAN / 4) + c / 4][c % 4] * rows[i].scale, int(firstKey + part * SPAN + c));
+      }
+    }
     if (hasHidden) {
-      const int visible = int(visibleKeyCount(firstRow + rowInGroup + i * ROWS_AT_ONCE))
-        - int(firstKey + part * SPAN);
       [[unroll]] for (uint c = 0; c < SPAN / 4; ++c) {
-        const bvec4 seen = lessThan(ivec4(c * 4) + ivec4(0, 1, 2, 3), ivec4(visible));
-        scores[i * (SPAN / 4) + c] = mix(vec4(hidden), scores[i * (SPAN / 4) + c], seen);
+        const bvec4 isHidden =
+          notEqual(uvec4(hidden[i]) >> (uvec4(c * 4) + uvec4(0, 1, 2, 3)) & 1u, uvec4(0));
+        scores[i * (SPAN / 4) + c] = mix(scores[i * (SPAN / 4) + c], vec4(hiddenValue), isHidden);
       }
     }
     vec4 maxima = scores[i * (SPAN / 4)] * scale;
@@ -230,24 +251,30 @@ void accumulateValues() {
   SUBGROUP_SYNC();
 }
 
-/// The f32 weight of a key, from the tensors themselves.
-float exactWeight(uint row, uint key, float scale, float rowReference) {
-  const uint64_t q = queryAddress(batch, min(row, p.queryTokens - 1), head);
-  const uint64_t k = keyAddress(batch, key, keyHead);
+/// The f32 weight of a key, from the tensors themselves; -1 where the row's score is -inf.
+float exactWeight(Row row, uint key, float rowReference) {
+  const uint64_t q = queryAddress(uint(row.token));
+  const uint64_t k = keyBaseAddress() + uint64_t(key) * p.kTokenStride * 2ul;
   float score = 0.0;
   for (uint d = 0; d < HEAD_SIZE_QK; d += 4) {
-    const vec4 product = loadElements4(ELEMENT_F16, q + d * 2) * loadElements4(ELEMENT_F16, k + d * 2);
+    const vec4 product =
+      loadQueryChannels4(q, d) * loadChannels4(ELEMENT_F16, ALIGNED, k, d, HEAD_SIZE_QK);
     score += (product.x + product.y) + (product.z + product.w);
   }
-  return exp2(fma(score, scale, weightOffset(rowReference)));
+  const float offset = weightOffset(rowReference);
+  if (MAPS_SCORES) {
+    score = mapScore(row, score * row.scale, int(key));
+    return MAPS_TO_HIDDEN && score == -INFINITY ? -1.0 : exp2(score + offset);
+  }
+  return exp2(fma(score, row.scale, offset));
 }
 
 /// Adds the inf and NaN that were left out of the V tile to the rows that see them, and to no other: in a
 /// matrix product they would spoil the rows that they are hidden from as well, since 0 * NaN is NaN.
 /// The place of the V tile is free: the whole workgroup has done with it.
-void accumulateNonFiniteValues(uint firstKey, float scale) {
+void accumulateNonFiniteValues(uint firstKey) {
   const uint scratch = VALUE_BASE + subgroup * FRAGMENT_UNITS;
-  const uint64_t base = valueAddress(batch, 0, keyHead);
+  const uint64_t base = valueBaseAddress();
   [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     if (part == 0) {
       setRowFactor(rowInGroup + i * ROWS_AT_ONCE, reference[i]);
@@ -259,23 +286,26 @@ void accumulateNonFiniteValues(uint firstKey, float scale) {
       for (uint i = lane; i < FRAGMENT_UNITS; i += SUBGROUP_SIZE) {
         const uint row = r * FRAGMENT_M + i / (FRAGMENT_N / 4);
         const uint channel = n * FRAGMENT_N + i % (FRAGMENT_N / 4) * 4;
-        const uint end = min(visibleKeyCount(firstRow + row), firstKey + KEY_TILE);
+        const Row asked = openRow(min(firstRow + row, queryTokens - 1));
+        const uint end = min(keyTokens, firstKey + KEY_TILE);
         vec4 sum = vec4(0.0);
         for (uint key = firstKey; key < end && channel < HEAD_SIZE_V; ++key) {
-          const uint64_t offset = uint64_t(key) * p.vTokenStride + channel;
-          uvec2 words = WordPairReference(base + offset * 2ul).value;
-          words &= (nonFiniteHalves(words.xyxy).xy >> 15) * 0xffffu;
-          if (words != uvec2(0)) {
+          if (!seesKey(asked, int(key))) { continue; }
+          const uint64_t value = base + uint64_t(key) * p.vTokenStride * 2ul;
+          vec4 numbers = loadChannels4(ELEMENT_F16, ALIGNED, value, channel, HEAD_SIZE_V);
+          const bvec4 isFinite = lessThan(abs(numbers), vec4(INFINITY));
+          // The finite neighbours have been added already.
+          numbers = mix(numbers, vec4(0.0), isFinite);
+          if (!all(isFinite)) {
             const uint column = key - firstKey;
             const uint unit = column / SPAN * (SPAN / 4) + column % SPAN / 8;
             const vec2 pair = unpackHalf2x16(arena[scoreBase + row * SCORE_PITCH + unit][column % 8 / 2]);
             float weight = column % 2 == 0 ? pair.x : pair.y;
             if (weight == 0.0) {
               // 0 * inf is NaN, but only if f32 has no smaller weight either.
-              weight = exactWeight(firstRow + row, key, scale, rowFactor(row));
+              weight = exactWeight(asked, key, rowFactor(row));
             }
-            // The finite neighbours, 0 here, have been added already.
-            sum += weight * vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));
+            if (weight >= 0.0 || isnan(weight)) { sum += weight * numbers; }
           }
         }
         arena[scratch + i] = floatBitsToUint(sum);
@@ -295,6 +325,29 @@ void accumulateNonFiniteValues(uint firstKey, float scale) {
 
 // --- Output ----------------------------------------------------------------------------------------------
 
+/// Between the result fragments and memory, through the score rows: rows of E_PADDED channels, some at a time.
+void loadResults() {
+  UNROLL for (uint first = 0; first < E_FRAGMENTS; first += KEY_FRAGMENTS) {
+    const uint fragments = min(KEY_FRAGMENTS, E_FRAGMENTS - first);
+    SUBGROUP_SYNC();
+    const uint units = fragments * FRAGMENT_N / 4;
+    for (uint i = lane; i < ROWS * units; i += SUBGROUP_SIZE) {
+      const uint token = min(firstRow + i / units, queryTokens - 1);
+      const uint channel = first * FRAGMENT_N + i % units * 4;
+      vec4 values = loadStateChannels4(token, channel, rowFactor(i / units));
+      arena[scoreBase + i / units * SCORE_PITCH + i % units] = floatBitsToUint(values);
+    }
+    SUBGROUP_SYNC();
+    UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
+      UNROLL for (uint n = 0; n < fragments; ++n) {
+        const uint element = scoreBase + r * FRAGMENT_M * SCORE_PITCH + n * (FRAGMENT_N / 4);
+        coopMatLoad(result[r * E_FRAGMENTS + first + n], arena, element, SCORE_PITCH, ROW_MAJOR);
+      }
+    }
+  }
+  SUBGROUP_SYNC();
+}
+
 void storeResults() {
   [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     const uint rowInSubgroup = rowInGroup + i * ROWS_AT_ONCE;
@@ -303,11 +356,17 @@ void storeResults() {
     [[unroll]] for (uint distance = 1; distance < LANES_PER_ROW; distance *= 2) {
       sum += subgroupShuffleXor(sum, distance);
     }
+    if (row < queryTokens) { storeLaneSum(row, LANES_PER_ROW, part, weightSum[i]); }
     if (part == 0) {
-      setRowFactor(rowInSubgroup, normalisation(sum));
-      if (p.lse != 0ul && row < p.queryTokens) {
-        FloatReference(lseAddress(batch, row, head)).value =
-          naturalLogSum(reference[i], sum);
+      float factor;
+      float lse;
+      finishRow(min(row, queryTokens - 1), reference[i], sum, factor, lse);
+      setRowFactor(rowInSubgroup, factor);
+      if (row < queryTokens) {
+        storeState(row, reference[i], sum);
+        if (p.lse != 0ul) {
+          FloatReference(p.lse + rowIndex(HAS(OPTION_PACKED_SEQUENCES), row) * 4ul).value = lse;
+        }
       }
     }
   }
@@ -325,69 +384,95 @@ void storeResults() {
     for (uint i = lane; i < ROWS * units; i += SUBGROUP_SIZE) {
       const uint row = firstRow + i / units;
       const uint channel = first * FRAGMENT_N + i % units * 8;
-      if (row < p.queryTokens && channel < HEAD_SIZE_V) {
+      if (row < queryTokens && channel < HEAD_SIZE_V) {
         const uint element = scoreBase + i / units * SCORE_PITCH + i % units * 2;
         const float factor = rowFactor(i / units);
-        const vec4 low = uintBitsToFloat(arena[element]) * factor;
-        const vec4 high = uintBitsToFloat(arena[element + 1]) * factor;
-        WordQuadReference(outputAddress(batch, row, head) + channel * 2).value = uvec4(
-          packHalf2x16(low.xy), packHalf2x16(low.zw), packHalf2x16(high.xy), packHalf2x16(high.zw));
+        const vec4 low = uintBitsToFloat(arena[element]);
+        const vec4 high = uintBitsToFloat(arena[element + 1]);
+        const uint64_t address = outputAddress(row);
+        if (ALIGNED && OUTPUT_TYPE == ELEMENT_F16) {
+          const vec4 a = low * factor;
+          const vec4 b = high * factor;
+          WordQuadReference(address + channel * 2).value =
+            uvec4(packHalf2x16(a.xy), packHalf2x16(a.zw), packHalf2x16(b.xy), packHalf2x16(b.zw));
+        } else {
+          storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, low * factor);
+          storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel + 4, HEAD_SIZE_V, high * factor);
+        }
+        storeStateChannels4(row, channel, low);
+        storeStateChannels4(row, channel + 4, high);
       }
     }
   }
 }
 
 void main() {
-  batch = gl_WorkGroupID.z;
-  head = gl_WorkGroupID.y;
-  keyHead = head / p.headsPerGroup;
+  openProblem();
   lane = gl_SubgroupInvocationID;
   subgroup = gl_SubgroupID;
 
   uint tile = p.firstTile + gl_WorkGroupID.x;
-  if (CAUSAL) {
+  if (HAS(OPTION_PACKED_SEQUENCES) && tile * TILE_ROWS >= queryTokens) {
+    return;
+  }
+  if (HAS(OPTION_CAUSAL)) {
     // Later rows see more keys: begin with the long tiles, so that the short ones fill the end.
-    tile = (p.queryTokens + TILE_ROWS - 1) / TILE_ROWS - 1 - tile;
+    tile = (queryTokens + TILE_ROWS - 1) / TILE_ROWS - 1 - tile;
   }
   firstRow = tile * TILE_ROWS + subgroup * ROWS;
   scoreBase = SCORE_BASE + subgroup * ROWS * SCORE_PITCH;
   rowInGroup = lane / LANES_PER_ROW;
   part = lane % LANES_PER_ROW;
 
-  const uint lastRow = p.queryTokens - 1;
-  const uint endKey = visibleKeyCount(min(tile * TILE_ROWS + TILE_ROWS - 1, lastRow));
-  const uint keyTiles = (endKey + KEY_TILE - 1) / KEY_TILE;
+  const uint lastRow = queryTokens - 1;
+  const int lastTileRow = int(min(tile * TILE_ROWS + TILE_ROWS - 1, lastRow));
+  const KeyWalk walk = openTileWalk(int(tile * TILE_ROWS), lastTileRow, KEY_TILE);
   // What this subgroup's rows see in any case, and at most.
-  const uint allSee = visibleKeyCount(firstRow);
-  const uint someSee = firstRow > lastRow ? 0 : visibleKeyCount(min(firstRow + ROWS - 1, lastRow));
-  const float scale = log2Scale(p.scale);
+  const int lastOwnRow = int(min(firstRow + ROWS - 1, lastRow));
+  const int hullBegin = beginKey(int(firstRow));
+  const int hullEnd = firstRow > lastRow ? 0 : endKey(lastOwnRow);
+  const int sinkHull = firstRow > lastRow ? 0 : sinkEnd(lastOwnRow);
+  const int coreBegin = beginKey(lastOwnRow);
+  const int coreEnd = HAS(OPTION_GATES) ? 0 : endKey(int(firstRow));
+  // Where scores are mapped they are exponents of 2 already.
+  const float scale = MAPS_SCORES ? 1.0 : log2Scale(p.scale);
 
   loadQueries();
-  UNROLL for (uint i = 0; i < ROW_FRAGMENTS * E_FRAGMENTS; ++i) {
-    result[i] = Accumulator(0.0);
-  }
   [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
-    reference[i] = -INFINITY;
-    weightSum[i] = 0.0;
+    const uint rowInSubgroup = rowInGroup + i * ROWS_AT_ONCE;
+    const uint token = min(firstRow + rowInSubgroup, lastRow);
+    rows[i] = openRow(token);
+    loadState(token, LANES_PER_ROW, part, reference[i], weightSum[i]);
+    if (part == 0) { setRowFactor(rowInSubgroup, reference[i]); }
+  }
+  if (HAS(OPTION_RESUME | OPTION_KEY_RANGE)) {
+    SUBGROUP_SYNC();
+    loadResults();
+  } else {
+    UNROLL for (uint i = 0; i < ROW_FRAGMENTS * E_FRAGMENTS; ++i) {
+      result[i] = Accumulator(0.0);
+    }
   }
   if (gl_LocalInvocationIndex < 2) {
     nonFinite[gl_LocalInvocationIndex] = 0;
   }
-  if (PREFETCH && keyTiles > 0) {
-    fetchKeys(0);
+  uint firstKey = walk.first;
+  if (PREFETCH && firstKey < walk.end) {
+    fetchKeys(firstKey);
   }
   barrier();
 
-  for (uint t = 0; t < keyTiles; ++t) {
-    const uint firstKey = t * KEY_TILE;
-    const bool seesTile = firstKey < someSee;
+  for (uint t = 0; firstKey < walk.end; ++t) {
+    const uint nextKey = nextStep(walk, firstKey, KEY_TILE);
+    bool seesTile = int(firstKey) < hullEnd && int(firstKey + KEY_TILE) > hullBegin;
+    if (HAS(OPTION_SINK_TOKENS)) { seesTile = seesTile || int(firstKey) < sinkHull; }
     if (PREFETCH) {
-      stageKeys();
+      stageKeys(t & 1);
       fetchValues(firstKey);
     } else {
       fetchKeys(firstKey);
       fetchValues(firstKey);
-      stageKeys();
+      stageKeys(t & 1);
       stageValues(t & 1);
     }
     barrier();
@@ -395,17 +480,22 @@ void main() {
       nonFinite[(t + 1) & 1] = 0;
     }
     if (seesTile) {
-      computeScores();
-      float rowMaximum[ROWS_PER_LANE];
-      takeScores(firstKey, firstKey + KEY_TILE > allSee, scale, rowMaximum);
-      moveReferences(rowMaximum);
-      computeWeights(scale);
-      SUBGROUP_SYNC();
+      const bool hasHidden = int(firstKey) < coreBegin || int(firstKey + KEY_TILE) > coreEnd
+        || HAS(OPTION_DATA_MASKS);
+      if (hasHidden) { seesTile = lookUpTile(firstKey); }
+      if (seesTile) {
+        computeScores();
+        float rowMaximum[ROWS_PER_LANE];
+        takeScores(firstKey, hasHidden, scale, rowMaximum);
+        moveReferences(rowMaximum);
+        computeWeights(scale);
+        SUBGROUP_SYNC();
+      }
     }
     if (PREFETCH) {
       stageValues(t & 1);
-      if (t + 1 < keyTiles) {
-        fetchKeys(firstKey + KEY_TILE);
+      if (nextKey < walk.end) {
+        fetchKeys(nextKey);
       }
       barrier();
     }
@@ -415,13 +505,14 @@ void main() {
     if (nonFinite[t & 1] != 0) {
       barrier();
       if (seesTile) {
-        accumulateNonFiniteValues(firstKey, scale);
+        accumulateNonFiniteValues(firstKey);
       }
       barrier();
     }
     if (!PREFETCH) {
       barrier();
     }
+    firstKey = nextKey;
   }
   storeResults();
 }

@@ -13,8 +13,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 
-#include "attention_interface.glsl"
-#include "../Common/online_softmax.glsl"
+#include "attention_options.glsl"
 
 layout(constant_id = 5) const uint FRAGMENT_M = 16;
 layout(constant_id = 6) const uint FRAGMENT_N = 16;
@@ -97,7 +96,6 @@ shared uint nonFinite[2];  // of the V tile with this parity
 
 // --- Problem and position --------------------------------------------------------------------------------
 
-uint batch, head, keyHead;
 uint lane, subgroup;
 uint firstRow;     // of this subgroup
 uint scoreBase;    // of this subgroup's rows in the arena
@@ -109,15 +107,27 @@ uint part;         // which SPAN of the keys this lane has
 uvec4 fetchedK[FETCHES_K];
 uvec4 fetchedV[FETCHES_V];
 
-/// 8 f16 of `token`, zero outside of the T tokens and of the `size` channels. What is read is always inside.
-uvec4 loadUnit(uint64_t base, uint tokenStride, uint token, uint unit, uint size) {
-  const uint64_t offset = uint64_t(min(token, p.keyTokens - 1)) * tokenStride + min(unit * 8, size - 8);
-  const uvec4 words = WordQuadReference(base + offset * 2ul).value;
-  return token < p.keyTokens && unit * 8 < size ? words : uvec4(0);
+/// 8 f16 of a row from a channel on; those past the row's end are 0. What is read is always inside of the row.
+uvec4 loadHalves(uint64_t row, uint channel, const uint size) {
+  if (ALIGNED) {
+    const uvec4 words = WordQuadReference(row + min(channel, size - 8) * 2).value;
+    return channel < size ? words : uvec4(0);
+  }
+  const vec4 low = loadChannels4(ELEMENT_F16, false, row, channel, size);
+  const vec4 high = loadChannels4(ELEMENT_F16, false, row, channel + 4, size);
+  return uvec4(
+    packHalf2x16(low.xy), packHalf2x16(low.zw), packHalf2x16(high.xy), packHalf2x16(high.zw));
+}
+
+/// Unit `unit` of a token of k or v, zero past the last token.
+uvec4 loadUnit(uint64_t base, uint tokenStride, uint token, uint unit, const uint size) {
+  const uint64_t row = base + uint64_t(min(token, keyTokens - 1)) * tokenStride * 2ul;
+  const uvec4 words = loadHalves(row, unit * 8, size);
+  return token < keyTokens ? words : uvec4(0);
 }
 
 void fetchKeys(uint firstKey) {
-  const uint64_t base = keyAddress(batch, 0, keyHead);
+  const uint64_t base = keyBaseAddress();
   [[unroll]] for (uint i = 0; i < FETCHES_K; ++i) {
     const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
     fetchedK[i] =
@@ -126,20 +136,12 @@ void fetchKeys(uint firstKey) {
 }
 
 void fetchValues(uint firstKey) {
-  const uint64_t base = valueAddress(batch, 0, keyHead);
+  if (VALUE_IS_KEY) { return; }
+  const uint64_t base = valueBaseAddress();
   [[unroll]] for (uint i = 0; i < FETCHES_V; ++i) {
     const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
     fetchedV[i] =
       loadUnit(base, p.vTokenStride, firstKey + unit / VALUE_UNITS, unit % VALUE_UNITS, HEAD_SIZE_V);
-  }
-}
-
-void stageKeys() {
-  [[unroll]] for (uint i = 0; i < FETCHES_K; ++i) {
-    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
-    if (unit < KEY_TILE * KEY_UNITS) {
-      arena[unit / KEY_UNITS * KEY_PITCH + unit % KEY_UNITS] = fetchedK[i];
-    }
   }
 }
 
@@ -148,17 +150,35 @@ uvec4 nonFiniteHalves(uvec4 words) {
   return ((words & 0x7c007c00u) + 0x04000400u) & 0x80008000u;
 }
 
+/// Puts a unit of v into its tile, without what is not finite; that is noted.
+void stageValueUnit(uint key, uint unit, uvec4 words, uint parity) {
+  const uvec4 bad = nonFiniteHalves(words);
+  if (bad != uvec4(0)) {
+    words &= ~((bad >> 15) * 0xffffu);
+    atomicOr(nonFinite[parity], 1u);
+  }
+  arena[VALUE_BASE + key * VALUE_PITCH + unit] = words;
+}
+
+void stageKeys(uint parity) {
+  [[unroll]] for (uint i = 0; i < FETCHES_K; ++i) {
+    const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
+    if (unit < KEY_TILE * KEY_UNITS) {
+      arena[unit / KEY_UNITS * KEY_PITCH + unit % KEY_UNITS] = fetchedK[i];
+      // Read once, kept twice: what is not finite belongs into the scores, but not into a product with weights.
+      if (VALUE_IS_KEY && unit % KEY_UNITS < VALUE_UNITS) {
+        stageValueUnit(unit / KEY_UNITS, unit % KEY_UNITS, fetchedK[i], parity);
+      }
+    }
+  }
+}
+
 void stageValues(uint parity) {
+  if (VALUE_IS_KEY) { return; }
   [[unroll]] for (uint i = 0; i < FETCHES_V; ++i) {
     const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
     if (unit < KEY_TILE * VALUE_UNITS) {
-      uvec4 words = fetchedV[i];
-      const uvec4 bad = nonFiniteHalves(words);
-      if (bad != uvec4(0)) {
-        words &= ~((bad >> 15) * 0xffffu);
-        atomicOr(nonFinite[parity], 1u);
-      }
-      arena[VALUE_BASE + unit / VALUE_UNITS * VALUE_PITCH + unit % VALUE_UNITS] = words;
+      stageValueUnit(unit / VALUE_UNITS, unit % VALUE_UNITS, fetchedV[i], parity);
     }
   }
 }
@@ -172,10 +192,15 @@ void stageQueries(uint base, uint pitch, uint firstUnit, uint units) {
   for (uint i = lane; i < ROWS * units; i += SUBGROUP_SIZE) {
     const uint row = firstRow + i / units;
     const uint unit = firstUnit + i % units;
-    const uint64_t address = queryAddress(batch, min(row, p.queryTokens - 1), head);
-    const uvec4 words = WordQuadReference(address + min(unit * 8, HEAD_SIZE_QK - 8) * 2).value;
-    arena[base + i / units * pitch + i % units] =
-      row < p.queryTokens && unit * 8 < HEAD_SIZE_QK ? words : uvec4(0);
+    const uint64_t address = queryAddress(min(row, queryTokens - 1));
+    uvec4 words = loadHalves(address, unit * 8, HEAD_SIZE_QK);
+    if (HAS(OPTION_QUERY_BIAS)) {
+      const vec4 low = loadQueryChannels4(address, min(unit * 8, HEAD_SIZE_QK - 1) / 8 * 8);
+      const vec4 high = loadQueryChannels4(address, min(unit * 8, HEAD_SIZE_QK - 1) / 8 * 8 + 4);
+      words = unit * 8 >= HEAD_SIZE_QK ? uvec4(0) : uvec4(
+        packHalf2x16(low.xy), packHalf2x16(low.zw), packHalf2x16(high.xy), packHalf2x16(high.zw));
+    }
+    arena[base + i / units * pitch + i % units] = row < queryTokens ? words : uvec4(0);
   }
 }
 

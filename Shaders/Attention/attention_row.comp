@@ -1,31 +1,36 @@
 #version 460
 
-// Tiled attention, path `row`: each invocation owns R query rows; for CPU-like devices.
+// Tiled attention, path `row`: each invocation owns a query row; for CPU-like devices.
 //
 //   for each row i:                                      (lanes of a subgroup: neighbouring rows)
 //     q_i *= scale * log2(e);  m = -inf;  l = 0;  o = 0
 //     for each block of C keys that some row of the subgroup sees:
-//       s_c = q_i . k_c                                  (-inf if key c is hidden from row i)
+//       s_c = mapScore(q_i . k_c)                        (-inf if key c is hidden from row i)
 //       m'  = max(m, s);  p_c = 2^(s_c - m')             (0 if hidden, whatever k_c and v_c hold)
 //       l   = l * 2^(m - m') + sum p_c
 //       o   = o * 2^(m - m') + sum p_c * v_c             (o of a channel: one load and store per block)
 //       m   = m'
 //     o_i = o / l;  lse_i = (m + log2(l)) * ln(2)        (0 and -inf if no key is visible)
 //
-// Memory: q [B,S,H,D], k [B,T,G,D], v [B,T,G,E], o [B,S,H,E] by strides, of ELEMENT_TYPE; lse f32 [B,S,H].
-// With PACKED, k and v are f32 in the blocks of attention_pack.comp, made with the same KEYS_PER_BLOCK:
-// kHeadStride = ceil(T/C)*C*D, kBatchStride = G * kHeadStride in f32 elements, kTokenStride is not used;
-// v alike with E. No shared memory, no barrier; f32 arithmetic throughout.
+// Memory: q [B,S,H,D], k [B,T,G,D], v [B,T,G,E], o [B,S,H,E] by strides, of QUERY_TYPE, KEY_TYPE, VALUE_TYPE,
+// OUTPUT_TYPE; lse f32 [B,S,H]. With PACKED, k and v are f32 in the blocks of attention_pack.comp, made with the
+// same KEYS_PER_BLOCK: kHeadStride is the elements of one head's blocks, kTokenStride is not used; v alike.
+// With VALUE_IS_KEY, v is the first E channels of k and lies in the same blocks.
+// No shared memory, no barrier; f32 arithmetic throughout.
 //
-// Workgroup: size a multiple of the subgroup size (32 is fine); query tile = size * R rows.
+// The block loop has two bodies, one for blocks in which every row of the subgroup sees every key. They are
+// loops of their own: the software driver runs both sides of an if. For the same reason blocks that a data mask
+// hides from the whole subgroup are passed over by a loop that looks for the next block.
+//
+// Workgroup: size a multiple of the subgroup size (32 is fine); query tile = size rows.
 // Grid: x = ceil(S / tile) from firstTile on, y = H, z = B.
 // Row arrays are unrolled into SSA values, which the software driver's compiler keeps in registers or on
 // its stack; k and v are read at subgroup-uniform addresses, so a load is a scalar operand, broadcast inside
-// the multiplication. The unrolled block is R * C * (D + E) multiply-adds at 2 instructions each (Mesa
+// the multiplication. The unrolled block is C * (D + E) multiply-adds at 2 instructions each (Mesa
 // 26.1.6 splits fma() into multiply and add) and must fit the CPU's cache of decoded instructions:
 // about 5000 on Zen 5. C * (D + E) <= 1600 keeps clear of that and of compile times over 1 s.
 //
-// Ladder, GFLOP/s of one thread (of two, double it), B1 H8 S=T=1024 f32 [B,S,H,D], AMD EPYC Zen 5 4.2 GHz,
+// Ladder (R: query rows per invocation, given up for 1), GFLOP/s of one thread (of two, double it), B1 H8 S=T=1024 f32 [B,S,H,D], AMD EPYC Zen 5 4.2 GHz,
 // lavapipe of Mesa 26.1.6 (LLVM 19), 8 lanes; peak 137 by multiply + add. Best of some dozen runs on a
 // machine with other load: neighbouring rows are good to 5 %, far ones to 15 %.
 //                                                                                       D=64     D=128
@@ -55,178 +60,235 @@
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_vote : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 
-#include "attention_interface.glsl"
+#include "attention_options.glsl"
 
-layout(constant_id = 5) const uint ROWS_PER_INVOCATION = 1;  // R
-layout(constant_id = 6) const uint KEYS_PER_BLOCK = 8;       // C
-layout(constant_id = 7) const bool PACKED = false;           // k and v as attention_pack.comp writes them
+layout(constant_id = 5) const uint KEYS_PER_BLOCK = 8;  // C
+layout(constant_id = 6) const bool PACKED = false;      // k and v as attention_pack.comp writes them
 
-const uint QUADS_QK = HEAD_SIZE_QK / 4;
-const uint QUADS_V = HEAD_SIZE_V / 4;
-const uint QUAD_BYTES = ELEMENT_TYPE == ELEMENT_F32 ? 16 : 8;
-const float LOG2_E = 1.44269504088896340736;
-const float LN_2 = 0.693147180559945309417;
-
-#define NEGATIVE_INFINITY uintBitsToFloat(0xff800000u)
-#define QUIET_NAN uintBitsToFloat(0x7fc00000u)
+// Rows of 8 channels, as packed keys and values have them; missing channels are 0.
+const uint QUADS_QK = (HEAD_SIZE_QK + 7) / 8 * 2;
+const uint QUADS_V = (HEAD_SIZE_V + 7) / 8 * 2;
 
 // What a row carries over the key loop. Every index is a constant after unrolling: an index that is not
 // would turn these into memory with one gather per access.
-vec4 q[ROWS_PER_INVOCATION][QUADS_QK];  // times scale * log2(e), so that scores are exponents of 2
-vec4 o[ROWS_PER_INVOCATION][QUADS_V];   // not normalised
-float rowMax[ROWS_PER_INVOCATION];      // of the scores so far
-float rowSum[ROWS_PER_INVOCATION];      // of 2^(score - rowMax)
-uint visibleKeys[ROWS_PER_INVOCATION];  // keys from here on are hidden from the row
+vec4 q[QUADS_QK];  // times scale * log2(e), so that scores are exponents of 2
+vec4 o[QUADS_V];   // not normalised
+float rowMax;      // of the scores so far
+float rowSum;      // of 2^(score - rowMax)
+Row row;
 
-/// Channels 4 * quad ... 4 * quad + 3 of a key or value row of the block, at subgroup-uniform addresses.
-vec4 loadQuad(uint64_t block, uint64_t rowOffset, const uint key, const uint quad) {
+/// Channels 4 * quad ... 4 * quad + 3 of a key row of the block, at subgroup-uniform addresses.
+vec4 loadKeyQuad(uint64_t block, uint64_t rowOffset, const uint key, const uint quad) {
   if (PACKED) {
     return FloatQuadReference(
       block + ((quad / 2 * KEYS_PER_BLOCK + key) * 8 + quad % 2 * 4) * 4).value;
   }
-  return loadElements4(ELEMENT_TYPE, block + rowOffset + quad * QUAD_BYTES);
+  return loadChannels4(KEY_TYPE, ALIGNED, block + rowOffset, quad * 4, HEAD_SIZE_QK);
 }
 
-/// Folds keys firstKey ..< firstKey + KEYS_PER_BLOCK into the rows. `masked` is for the blocks in which
-/// some key is hidden from some row; keys past `lastKey` are then hidden from all.
+vec4 loadValueQuad(uint64_t block, uint64_t rowOffset, const uint key, const uint quad) {
+  if (PACKED) {
+    return FloatQuadReference(
+      block + ((quad / 2 * KEYS_PER_BLOCK + key) * 8 + quad % 2 * 4) * 4).value;
+  }
+  return loadChannels4(VALUE_TYPE, ALIGNED, block + rowOffset, quad * 4, HEAD_SIZE_V);
+}
+
+/// Bit c is set where key firstKey + c is hidden from the row.
+uint hiddenKeys(uint firstKey) {
+  uint hidden = 0;
+  [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
+    if (!seesKey(row, int(firstKey + c))) { hidden |= 1u << c; }
+  }
+  return hidden;
+}
+
+/// Folds keys firstKey ..< firstKey + KEYS_PER_BLOCK into the row. `masked` is for the blocks in which
+/// some key is hidden from some row; what is read is never behind `lastKey`.
 void foldBlock(
-  const bool masked, uint firstKey, uint lastKey, uint64_t kBlock, uint64_t vBlock, uint64_t kStep,
-  uint64_t vStep
+  const bool masked, uint hidden, uint firstKey, uint lastKey, uint64_t kBlock, uint64_t vBlock,
+  uint64_t kStep, uint64_t vStep
 ) {
   uint64_t kOffset[KEYS_PER_BLOCK];
   uint64_t vOffset[KEYS_PER_BLOCK];
-  float s[ROWS_PER_INVOCATION][KEYS_PER_BLOCK];
+  float s[KEYS_PER_BLOCK];
   [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
     // Past the last key its row is read again; a packed block is padded and needs no clamp.
     uint key = masked ? min(firstKey + c, lastKey) - firstKey : c;
     kOffset[c] = key * kStep;
     vOffset[c] = key * vStep;
-    [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) { s[r][c] = 0; }
+    s[c] = 0;
   }
 
   // s = q k^T
   [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {
     [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-      vec4 k = loadQuad(kBlock, kOffset[c], c, d);
-      [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) {
-        [[unroll]] for (uint x = 0; x < 4; x++) { s[r][c] = fma(q[r][d][x], k[x], s[r][c]); }
-      }
+      vec4 k = loadKeyQuad(kBlock, kOffset[c], c, d);
+      [[unroll]] for (uint x = 0; x < 4; x++) { s[c] = fma(q[d][x], k[x], s[c]); }
     }
   }
 
   // m' = max(m, s); p = 2^(s - m'); l = l 2^(m - m') + sum p
-  float rescale[ROWS_PER_INVOCATION];
-  [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) {
-    float newMax = rowMax[r];
-    float poison = 0;
-    [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-      if (masked && firstKey + c >= visibleKeys[r]) { s[r][c] = NEGATIVE_INFINITY; }
-      newMax = max(newMax, s[r][c]);
-      poison += s[r][c];
-    }
-    // max and exp2 may lose a NaN; a sum does not.
-    float blockSum = isnan(poison) ? QUIET_NAN : 0;
-    float origin = newMax == NEGATIVE_INFINITY ? 0 : newMax;
-    rescale[r] = exp2(rowMax[r] - origin);
-    [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-      s[r][c] = exp2(s[r][c] - origin);
-      if (masked && firstKey + c >= visibleKeys[r]) { s[r][c] = 0; }
-      blockSum += s[r][c];
-    }
-    rowMax[r] = newMax;
-    rowSum[r] = fma(rowSum[r], rescale[r], blockSum);
+  float newMax = rowMax;
+  float poison = 0;
+  [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
+    if (MAPS_SCORES) { s[c] = mapScore(row, s[c], int(firstKey + c)); }
+    if (masked && (hidden >> c & 1u) != 0) { s[c] = -INFINITY; }
+    if (MAPS_TO_HIDDEN && s[c] == -INFINITY) { hidden |= 1u << c; }
+    newMax = max(newMax, s[c]);
+    poison += s[c];
   }
+  // max and exp2 may lose a NaN; a sum does not.
+  float blockSum = isnan(poison) ? QUIET_NAN : 0;
+  float origin = newMax == -INFINITY ? 0 : newMax;
+  const float rescale = exp2(rowMax - origin);
+  [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
+    s[c] = exp2(s[c] - origin);
+    if ((masked || MAPS_TO_HIDDEN) && (hidden >> c & 1u) != 0) { s[c] = 0; }
+    blockSum += s[c];
+  }
+  rowMax = newMax;
+  rowSum = fma(rowSum, rescale, blockSum);
 
   // o = o 2^(m - m') + p v
   [[unroll]] for (uint e = 0; e < QUADS_V; e++) {
-    vec4 sum[ROWS_PER_INVOCATION];
-    [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) { sum[r] = o[r][e] * rescale[r]; }
+    vec4 sum = o[e] * rescale;
     [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-      vec4 v = loadQuad(vBlock, vOffset[c], c, e);
-      [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) {
-        // 0 * NaN is NaN: a hidden value must not even be multiplied.
-        vec4 seen = masked && firstKey + c >= visibleKeys[r] ? vec4(0) : v;
-        sum[r] = fma(vec4(s[r][c]), seen, sum[r]);
-      }
+      vec4 v = loadValueQuad(vBlock, vOffset[c], c, e);
+      // 0 * NaN is NaN: a hidden value must not even be multiplied.
+      vec4 seen = (masked || MAPS_TO_HIDDEN) && (hidden >> c & 1u) != 0 ? vec4(0) : v;
+      sum = fma(vec4(s[c]), seen, sum);
     }
-    [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) { o[r][e] = sum[r]; }
+    o[e] = sum;
   }
 }
 
 void main() {
-  const uint head = gl_WorkGroupID.y;
-  const uint batch = gl_WorkGroupID.z;
-  const uint keyHead = head / p.headsPerGroup;
-  const uint firstRow =
-    ((gl_WorkGroupID.x + p.firstTile) * gl_WorkGroupSize.x + gl_LocalInvocationID.x)
-    * ROWS_PER_INVOCATION;
-
-  [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) {
-    // Rows past the end repeat the last one and are not stored.
-    uint row = min(firstRow + r, p.queryTokens - 1);
-    visibleKeys[r] = visibleKeyCount(row);
-    uint64_t address = queryAddress(batch, row, head);
-    [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {
-      q[r][d] = loadElements4(ELEMENT_TYPE, address + d * QUAD_BYTES) * (p.scale * LOG2_E);
-    }
-    [[unroll]] for (uint e = 0; e < QUADS_V; e++) { o[r][e] = vec4(0); }
-    rowMax[r] = NEGATIVE_INFINITY;
-    rowSum[r] = 0;
+  openProblem();
+  const uint tileRow = (gl_WorkGroupID.x + p.firstTile) * gl_WorkGroupSize.x;
+  if (HAS(OPTION_PACKED_SEQUENCES) && tileRow >= queryTokens) {
+    return;
   }
+  const uint ownRow = tileRow + gl_LocalInvocationID.x;
+  // Rows past the end repeat the last one and are not stored.
+  const uint token = min(ownRow, queryTokens - 1);
+  row = openRow(token);
+  const uint64_t address = queryAddress(token);
+  [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {
+    q[d] = loadQueryChannels4(address, d * 4) * row.scale;
+  }
+  loadState(token, 1, 0, rowMax, rowSum);
+  [[unroll]] for (uint e = 0; e < QUADS_V; e++) { o[e] = loadStateChannels4(token, e * 4, rowMax); }
 
   // Uniform over the subgroup, so that the addresses of keys and values are, too.
-  const uint commonKeys = CAUSAL ? subgroupMin(visibleKeys[0]) : p.keyTokens;
-  const uint lastKeys = CAUSAL ? subgroupMax(visibleKeys[ROWS_PER_INVOCATION - 1]) : p.keyTokens;
-  const uint fullKeys = commonKeys / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
+  int hullBegin = 0;
+  int hullEnd = int(keyTokens);
+  int coreBegin = 0;
+  int coreEnd = int(keyTokens);
+  int sinkHull = 0;
+  if (HAS(OPTION_INTERVALS)) {
+    hullEnd = max(subgroupMax(row.end), 0);
+    coreEnd = subgroupMin(row.end);
+    if (HAS(OPTION_LEFT_EDGE)) {
+      hullBegin = subgroupMin(row.begin);
+      coreBegin = subgroupMax(row.begin);
+    }
+    if (HAS(OPTION_SINK_TOKENS)) { sinkHull = subgroupMax(row.sinkEnd); }
+  }
+  // By blocks: all rows see all of fullBegin ..< fullEnd.
+  const KeyWalk walk = openWalk(hullBegin, hullEnd, sinkHull, KEYS_PER_BLOCK);
+  uint key = walk.first;
+  const uint fullBegin =
+    HAS(OPTION_LEFT_EDGE) ? (uint(coreBegin) + KEYS_PER_BLOCK - 1) / KEYS_PER_BLOCK * KEYS_PER_BLOCK : 0;
+  const uint fullEnd =
+    HAS(OPTION_DATA_MASKS) || coreEnd <= 0 ? 0 : uint(coreEnd) / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
 
+  const uint keyOctets = QUADS_QK / 2;
+  const uint valueOctets = VALUE_IS_KEY ? keyOctets : QUADS_V / 2;
   const uint64_t kStep =
-    PACKED ? HEAD_SIZE_QK * 4 : uint64_t(p.kTokenStride) * elementBytes(ELEMENT_TYPE);
+    PACKED ? uint64_t(keyOctets * 32) : uint64_t(p.kTokenStride) * elementBytes(KEY_TYPE);
   const uint64_t vStep =
-    PACKED ? HEAD_SIZE_V * 4 : uint64_t(p.vTokenStride) * elementBytes(ELEMENT_TYPE);
-  uint64_t kBlock = PACKED
-    ? p.k + (uint64_t(batch) * p.kBatchStride + uint64_t(keyHead) * p.kHeadStride) * 4
-    : keyAddress(batch, 0, keyHead);
-  uint64_t vBlock = PACKED
-    ? p.v + (uint64_t(batch) * p.vBatchStride + uint64_t(keyHead) * p.vHeadStride) * 4
-    : valueAddress(batch, 0, keyHead);
+    PACKED ? uint64_t(valueOctets * 32) : uint64_t(p.vTokenStride) * elementBytes(VALUE_TYPE);
+  uint64_t kBase;
+  uint64_t vBase;
+  if (PACKED) {
+    // Each packed sequence begins at a block of its own (attention_pack.comp).
+    const uint64_t start = HAS(OPTION_PACKED_SEQUENCES)
+      ? uint64_t(firstKeyToken / KEYS_PER_BLOCK + batch) * KEYS_PER_BLOCK : 0ul;
+    kBase = p.k + (uint64_t(batch) * p.kBatchStride + uint64_t(keyHead) * p.kHeadStride) * 4 + start * kStep;
+    vBase = p.v + (uint64_t(batch) * p.vBatchStride + uint64_t(keyHead) * p.vHeadStride) * 4 + start * vStep;
+  } else {
+    kBase = keyBaseAddress();
+    vBase = valueBaseAddress();
+  }
 
-  // Both loops test at their end: the software driver finds out that every lane has left only there,
+  // All loops test at their end: the software driver finds out that every lane has left only there,
   // so a loop that tests at its start runs its body once more for nothing.
-  uint key = 0;
-  if (fullKeys > 0) {
-    for (;;) {
-      foldBlock(false, key, 0, kBlock, vBlock, kStep, vStep);
-      key += KEYS_PER_BLOCK;
-      kBlock += KEYS_PER_BLOCK * kStep;
-      vBlock += KEYS_PER_BLOCK * vStep;
-      if (key >= fullKeys) { break; }
+  if (HAS(OPTION_LEFT_EDGE | OPTION_DATA_MASKS)) {
+    if (key < walk.end) {
+      for (;;) {
+        uint hidden = hiddenKeys(key);
+        if (HAS(OPTION_DATA_MASKS | OPTION_SINK_TOKENS)) {
+          // The next block in which some row of the subgroup sees a key.
+          for (;;) {
+            if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1) || nextStep(walk, key, KEYS_PER_BLOCK) >= walk.end) { break; }
+            key = nextStep(walk, key, KEYS_PER_BLOCK);
+            hidden = hiddenKeys(key);
+          }
+        }
+        foldBlock(true, hidden, key, keyTokens - 1, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
+        key = nextStep(walk, key, KEYS_PER_BLOCK);
+        if (!HAS(OPTION_DATA_MASKS) && key >= fullBegin && key < fullEnd) {
+          for (;;) {
+            foldBlock(false, 0, key, 0, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
+            key += KEYS_PER_BLOCK;
+            if (key >= fullEnd) { break; }
+          }
+        }
+        if (key >= walk.end) { break; }
+      }
     }
-  }
-  if (key < lastKeys) {
-    for (;;) {
-      foldBlock(true, key, lastKeys - 1, kBlock, vBlock, kStep, vStep);
-      key += KEYS_PER_BLOCK;
-      kBlock += KEYS_PER_BLOCK * kStep;
-      vBlock += KEYS_PER_BLOCK * vStep;
-      if (key >= lastKeys) { break; }
+  } else {
+    uint64_t kBlock = kBase;
+    uint64_t vBlock = vBase;
+    if (fullEnd > 0) {
+      for (;;) {
+        foldBlock(false, 0, key, 0, kBlock, vBlock, kStep, vStep);
+        key += KEYS_PER_BLOCK;
+        kBlock += KEYS_PER_BLOCK * kStep;
+        vBlock += KEYS_PER_BLOCK * vStep;
+        if (key >= fullEnd) { break; }
+      }
+    }
+    if (key < walk.end) {
+      for (;;) {
+        foldBlock(true, hiddenKeys(key), key, keyTokens - 1, kBlock, vBlock, kStep, vStep);
+        key += KEYS_PER_BLOCK;
+        kBlock += KEYS_PER_BLOCK * kStep;
+        vBlock += KEYS_PER_BLOCK * vStep;
+        if (key >= walk.end) { break; }
+      }
     }
   }
 
-  [[unroll]] for (uint r = 0; r < ROWS_PER_INVOCATION; r++) {
-    uint row = firstRow + r;
-    if (row < p.queryTokens) {
-      bool empty = rowMax[r] == NEGATIVE_INFINITY && !isnan(rowSum[r]);
-      float normaliser = empty ? 0 : 1 / rowSum[r];
-      uint64_t address = outputAddress(batch, row, head);
-      [[unroll]] for (uint e = 0; e < QUADS_V; e++) {
-        storeElements4(ELEMENT_TYPE, address + e * QUAD_BYTES, o[r][e] * normaliser);
+  if (ownRow < queryTokens) {
+    float factor;
+    float lse;
+    finishRow(token, rowMax, rowSum, factor, lse);
+    const uint64_t result = outputAddress(token);
+    [[unroll]] for (uint e = 0; e < QUADS_V; e++) {
+      if (e * 4 < HEAD_SIZE_V) {
+        storeChannels4(OUTPUT_TYPE, ALIGNED, result, e * 4, HEAD_SIZE_V, o[e] * factor);
+        storeStateChannels4(token, e * 4, o[e]);
       }
-      if (p.lse != 0) {
-        FloatReference(lseAddress(batch, row, head)).value =
-          empty ? NEGATIVE_INFINITY : (rowMax[r] + log2(rowSum[r])) * LN_2;
-      }
+    }
+    storeState(token, rowMax, rowSum);
+    storeLaneSum(token, 1, 0, rowSum);
+    if (p.lse != 0) {
+      FloatReference(p.lse + rowIndex(HAS(OPTION_PACKED_SEQUENCES), token) * 4ul).value = lse;
     }
   }
 }

@@ -7,7 +7,7 @@
 //       barrier; K and V tile -> shared; barrier                                (only if STAGED)
 //       for each KEY_STEP keys that some row of the subgroup sees:
 //         scores = dot products over the lane's channels, summed over the row's lanes by a shuffle butterfly
-//         mask where needed; where a weight would pass 2^8: move the row's reference, rescale its result
+//         map and mask where needed; where a weight would pass 2^8: move the row's reference, rescale its result
 //         weights = 2^(score * scale * log2 e - reference); weightSum += weights; result += weights V
 //     output = result / weightSum; lse = (reference + log2 weightSum) ln 2
 //
@@ -31,8 +31,8 @@
 //                       is neither shared memory nor a barrier
 //   10  WIDENED         16-bit tensors are staged as f32: twice the shared memory, no conversion in the inner loops
 //
-// Shared memory, bytes, with C = 4 channels per 16 bytes for f32 or WIDENED, else 8, L = LANES_PER_ROW:
-//   STAGED ? 16 * KEY_TILE * L * (ceil(D / (C * L)) + ceil(E / (C * L))) : 16
+// Shared memory, bytes, with C = 4 channels per 16 bytes for f32 or WIDENED, else 8 (of K and of V), L = LANES_PER_ROW:
+//   STAGED ? 16 * KEY_TILE * L * (ceil(D / (C * L)) + (VALUE_IS_KEY ? 0 : ceil(E / (C * L)))) : 16
 // Registers per lane, 32 bit, beside about 40: ROWS_PER_LANE * ((D + E) / LANES_PER_ROW + KEY_STEP)
 //
 // Device: shaderInt64, bufferDeviceAddress, scalarBlockLayout; subgroup basic and shuffle in compute. Neither
@@ -48,12 +48,13 @@
 // Staged R2 L2 S4 9, 9: per-lane addresses are gathers there, so on a CPU only L = 1 unstaged makes sense.
 // f16: R1 L1 S8 24, 23; R2 L1 S8 28, 23. D=E=256: R1 L1 S8 29. Two threads at S=T=1024: 63 and 71.
 #extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_vote : require
 #extension GL_KHR_shader_subgroup_shuffle : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 
-#include "attention_interface.glsl"
-#include "../Common/online_softmax.glsl"
+#include "attention_options.glsl"
 
 layout(constant_id = 5) const uint ROWS_PER_LANE = 2;
 layout(constant_id = 6) const uint LANES_PER_ROW = 2;
@@ -66,16 +67,20 @@ layout(constant_id = 10) const bool WIDENED = false;
 
 // A unit is 16 bytes of a K or V row as the inner loops read it. Unit u of a row belongs to the lane u %
 // LANES_PER_ROW of the row's lanes, so neighbouring lanes read neighbouring units.
-const bool WIDENS = ELEMENT_TYPE != ELEMENT_F32 && STAGED && WIDENED;  // a load then fills two units
-const bool WIDE_UNITS = ELEMENT_TYPE == ELEMENT_F32 || WIDENS;
-const uint CHANNELS = WIDE_UNITS ? 4 : 8;  // of a unit
-const uint VECTORS = CHANNELS / 4;         // of a unit
-const uint QK_STEPS = (HEAD_SIZE_QK + CHANNELS * LANES_PER_ROW - 1) / (CHANNELS * LANES_PER_ROW);
-const uint V_STEPS = (HEAD_SIZE_V + CHANNELS * LANES_PER_ROW - 1) / (CHANNELS * LANES_PER_ROW);
+const bool WIDENS_K = KEY_TYPE != ELEMENT_F32 && STAGED && WIDENED;  // a load then fills two units
+const bool WIDENS_V = VALUE_TYPE != ELEMENT_F32 && STAGED && WIDENED;
+const bool WIDE_K = KEY_TYPE == ELEMENT_F32 || WIDENS_K;
+const bool WIDE_V = VALUE_TYPE == ELEMENT_F32 || WIDENS_V;
+const uint CHANNELS_K = WIDE_K ? 4 : 8;  // of a unit
+const uint CHANNELS_V = WIDE_V ? 4 : 8;
+const uint VECTORS_K = CHANNELS_K / 4;   // of a unit
+const uint VECTORS_V = CHANNELS_V / 4;
+const uint QK_STEPS = (HEAD_SIZE_QK + CHANNELS_K * LANES_PER_ROW - 1) / (CHANNELS_K * LANES_PER_ROW);
+const uint V_STEPS = (HEAD_SIZE_V + CHANNELS_V * LANES_PER_ROW - 1) / (CHANNELS_V * LANES_PER_ROW);
 const uint K_PITCH = QK_STEPS * LANES_PER_ROW;  // units, the missing channels are zero
-const uint V_PITCH = V_STEPS * LANES_PER_ROW;
-const uint V_BASE = KEY_TILE * K_PITCH;
-const uint TILE_UNITS = STAGED ? KEY_TILE * (K_PITCH + V_PITCH) : 1;
+const uint V_PITCH = VALUE_IS_KEY ? K_PITCH : V_STEPS * LANES_PER_ROW;
+const uint V_BASE = VALUE_IS_KEY ? 0 : KEY_TILE * K_PITCH;
+const uint TILE_UNITS = STAGED ? V_BASE + KEY_TILE * V_PITCH : 1;
 
 const uint TILE_ROWS = gl_WorkGroupSize.x / LANES_PER_ROW * ROWS_PER_LANE;
 
@@ -85,27 +90,41 @@ const float WEIGHT_LIMIT = 8.0;
 
 shared uvec4 tile[TILE_UNITS];
 
-// --- Problem and position --------------------------------------------------------------------------------
+// --- Position --------------------------------------------------------------------------------------------
 
-uint batch, head, keyHead;
 uint part;      // which of its rows' lanes this is
 uint firstRow;  // of this lane
 
 // --- K and V ---------------------------------------------------------------------------------------------
 
-/// 16 bytes from channel `channel` of a row on; what is read is always inside of the tensor.
-uvec4 loadWords(uint64_t base, uint tokenStride, uint token, uint channel, uint size) {
-  const uint perLoad = ELEMENT_TYPE == ELEMENT_F32 ? 4 : 8;
-  const uint64_t offset =
-    uint64_t(min(token, p.keyTokens - 1)) * tokenStride + min(channel, size - perLoad);
-  return WordQuadReference(base + offset * elementBytes(ELEMENT_TYPE)).value;
+/// 16 bytes from channel `channel` of a row on; what is read is always inside of the tensor. Channels past the
+/// end are 0 only where rows are not aligned.
+uvec4 loadWords(
+  const uint type, uint64_t base, uint tokenStride, uint token, uint channel, const uint size
+) {
+  const uint64_t row =
+    base + uint64_t(min(token, keyTokens - 1)) * tokenStride * elementBytes(type);
+  const uint perLoad = type == ELEMENT_F32 ? 4 : 8;
+  if (ALIGNED) {
+    return WordQuadReference(row + min(channel, size - perLoad) * elementBytes(type)).value;
+  }
+  const vec4 low = loadChannels4(type, false, row, channel, size);
+  if (type == ELEMENT_F32) {
+    return floatBitsToUint(low);
+  }
+  const vec4 high = loadChannels4(type, false, row, channel + 4, size);
+  return uvec4(
+    packElements(type, low.xy), packElements(type, low.zw), packElements(type, high.xy),
+    packElements(type, high.zw));
 }
 
 /// Copies KEY_TILE rows, `pitch` units each, into the tile.
 void stage(
-  const uint tileBase, const uint pitch, uint64_t base, uint tokenStride, uint firstKey, const uint size
+  const uint type, const bool widens, const uint tileBase, const uint pitch, uint64_t base, uint tokenStride,
+  uint firstKey, const uint size
 ) {
-  const uint unitsPerLoad = WIDENS ? 2 : 1;
+  const uint unitsPerLoad = widens ? 2 : 1;
+  const uint channels = type == ELEMENT_F32 || widens ? 4 : 8;
   const uint loadsPerRow = pitch / unitsPerLoad;
   const uint loads = KEY_TILE * loadsPerRow;
   [[unroll]] for (uint first = 0; first < loads; first += gl_WorkGroupSize.x) {
@@ -113,16 +132,16 @@ void stage(
     if (i < loads) {
       const uint key = i / loadsPerRow;
       const uint unit = i % loadsPerRow * unitsPerLoad;
-      uvec4 words = loadWords(base, tokenStride, firstKey + key, unit * CHANNELS, size);
-      if (unit * CHANNELS >= size) {
+      uvec4 words = loadWords(type, base, tokenStride, firstKey + key, unit * channels, size);
+      if (unit * channels >= size) {
         words = uvec4(0);
       }
       const uint place = tileBase + key * pitch + unit;
       if (unitsPerLoad == 2) {
         tile[place] = floatBitsToUint(
-          vec4(unpackElements(ELEMENT_TYPE, words.x), unpackElements(ELEMENT_TYPE, words.y)));
+          vec4(unpackElements(type, words.x), unpackElements(type, words.y)));
         tile[place + 1] = floatBitsToUint(
-          vec4(unpackElements(ELEMENT_TYPE, words.z), unpackElements(ELEMENT_TYPE, words.w)));
+          vec4(unpackElements(type, words.z), unpackElements(type, words.w)));
       } else {
         tile[place] = words;
       }
@@ -137,8 +156,9 @@ uvec4 keyUnit(uint firstKey, uint key, uint step) {
   if (STAGED) {
     return tile[key * K_PITCH + unit];
   }
-  uvec4 words = loadWords(keyBase, p.kTokenStride, firstKey + key, unit * CHANNELS, HEAD_SIZE_QK);
-  if (HEAD_SIZE_QK % (CHANNELS * LANES_PER_ROW) != 0 && unit * CHANNELS >= HEAD_SIZE_QK) {
+  uvec4 words = loadWords(
+    KEY_TYPE, keyBase, p.kTokenStride, firstKey + key, unit * CHANNELS_K, HEAD_SIZE_QK);
+  if (HEAD_SIZE_QK % (CHANNELS_K * LANES_PER_ROW) != 0 && unit * CHANNELS_K >= HEAD_SIZE_QK) {
     words = uvec4(0);
   }
   return words;
@@ -149,26 +169,42 @@ uvec4 valueUnit(uint firstKey, uint key, uint step) {
   if (STAGED) {
     return tile[V_BASE + key * V_PITCH + unit];
   }
-  return loadWords(valueBase, p.vTokenStride, firstKey + key, unit * CHANNELS, HEAD_SIZE_V);
+  return loadWords(
+    VALUE_TYPE, valueBase, p.vTokenStride, firstKey + key, unit * CHANNELS_V, HEAD_SIZE_V);
 }
 
 /// Four channels of a unit.
-vec4 unpackUnit(uvec4 unit, const uint vector) {
-  if (WIDE_UNITS) {
+vec4 unpackUnit(const uint type, const bool isWide, uvec4 unit, const uint vector) {
+  if (isWide) {
     return uintBitsToFloat(unit);
   }
   const uvec2 words = vector == 0 ? unit.xy : unit.zw;
-  return vec4(unpackElements(ELEMENT_TYPE, words.x), unpackElements(ELEMENT_TYPE, words.y));
+  return vec4(unpackElements(type, words.x), unpackElements(type, words.y));
 }
 
 // --- One step of keys ------------------------------------------------------------------------------------
 
-vec4 query[ROWS_PER_LANE * QK_STEPS * VECTORS];
-vec4 result[ROWS_PER_LANE * V_STEPS * VECTORS];
+vec4 query[ROWS_PER_LANE * QK_STEPS * VECTORS_K];
+vec4 result[ROWS_PER_LANE * V_STEPS * VECTORS_V];
 float reference[ROWS_PER_LANE];
 float weightSum[ROWS_PER_LANE];
-uint visible[ROWS_PER_LANE];
+Row rows[ROWS_PER_LANE];
+uint hidden[ROWS_PER_LANE];               // bit c: key c of the step gives the row nothing
 float weights[ROWS_PER_LANE * KEY_STEP];  // scores first
+
+/// hidden = what the masks hide of the step that begins at `firstKey`; false where that is all of it, for every
+/// row of the subgroup.
+bool lookUpStep(uint firstKey) {
+  bool seesSome = false;
+  [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
+    hidden[r] = 0;
+    [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
+      if (!seesKey(rows[r], int(firstKey + c))) { hidden[r] |= 1u << c; }
+    }
+    seesSome = seesSome || hidden[r] != (1u << KEY_STEP) - 1;
+  }
+  return subgroupAny(seesSome);
+}
 
 /// weights = raw scores q.k of the keys key..<key + KEY_STEP of the tile that begins at `firstKey`
 void computeScores(uint firstKey, uint key) {
@@ -178,10 +214,10 @@ void computeScores(uint firstKey, uint key) {
   [[unroll]] for (uint step = 0; step < QK_STEPS; ++step) {
     [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
       const uvec4 unit = keyUnit(firstKey, key + c, step);
-      [[unroll]] for (uint v = 0; v < VECTORS; ++v) {
-        const vec4 k = unpackUnit(unit, v);
+      [[unroll]] for (uint v = 0; v < VECTORS_K; ++v) {
+        const vec4 k = unpackUnit(KEY_TYPE, WIDE_K, unit, v);
         [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
-          const vec4 q = query[(r * QK_STEPS + step) * VECTORS + v];
+          const vec4 q = query[(r * QK_STEPS + step) * VECTORS_K + v];
           const float sum = weights[r * KEY_STEP + c];
           weights[r * KEY_STEP + c] = fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, sum))));
         }
@@ -197,12 +233,24 @@ void computeScores(uint firstKey, uint key) {
 }
 
 /// Turns scores into weights, moves the references of rows that need it and rescales what they weighed.
-void computeWeights(uint firstKey, bool hasHidden, float scale) {
-  if (hasHidden) {
-    const float hidden = hiddenScore(scale);
+void computeWeights(uint firstKey, bool hasHidden) {
+  // Where scores are mapped they are exponents of 2 already.
+  const float scale = MAPS_SCORES ? 1.0 : log2Scale(p.scale);
+  if (MAPS_SCORES) {
     [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
       [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
-        weights[r * KEY_STEP + c] = firstKey + c < visible[r] ? weights[r * KEY_STEP + c] : hidden;
+        const float score =
+          mapScore(rows[r], weights[r * KEY_STEP + c] * rows[r].scale, int(firstKey + c));
+        weights[r * KEY_STEP + c] = score;
+        if (MAPS_TO_HIDDEN && score == -INFINITY) { hidden[r] |= 1u << c; }
+      }
+    }
+  }
+  if (hasHidden) {
+    const float hiddenValue = hiddenScore(scale);
+    [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
+      [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
+        weights[r * KEY_STEP + c] = (hidden[r] >> c & 1u) != 0 ? hiddenValue : weights[r * KEY_STEP + c];
       }
     }
   }
@@ -222,8 +270,8 @@ void computeWeights(uint firstKey, bool hasHidden, float scale) {
       const float factor = moved > reference[r] ? exp2(reference[r] - moved) : 1.0;
       reference[r] = moved;
       weightSum[r] *= factor;
-      [[unroll]] for (uint i = 0; i < V_STEPS * VECTORS; ++i) {
-        result[r * V_STEPS * VECTORS + i] *= factor;
+      [[unroll]] for (uint i = 0; i < V_STEPS * VECTORS_V; ++i) {
+        result[r * V_STEPS * VECTORS_V + i] *= factor;
       }
     }
   }
@@ -242,12 +290,12 @@ void accumulateValues(uint firstKey, uint key, const bool guarded) {
   [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
     [[unroll]] for (uint step = 0; step < V_STEPS; ++step) {
       const uvec4 unit = valueUnit(firstKey, key + c, step);
-      [[unroll]] for (uint v = 0; v < VECTORS; ++v) {
-        const vec4 value = unpackUnit(unit, v);
+      [[unroll]] for (uint v = 0; v < VECTORS_V; ++v) {
+        const vec4 value = unpackUnit(VALUE_TYPE, WIDE_V, unit, v);
         [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
-          const uint i = (r * V_STEPS + step) * VECTORS + v;
+          const uint i = (r * V_STEPS + step) * VECTORS_V + v;
           const vec4 sum = fma(vec4(weights[r * KEY_STEP + c]), value, result[i]);
-          result[i] = !guarded || firstKey + key + c < visible[r] ? sum : result[i];
+          result[i] = guarded && (hidden[r] >> c & 1u) != 0 ? result[i] : sum;
         }
       }
     }
@@ -259,91 +307,133 @@ void accumulateValues(uint firstKey, uint key, const bool guarded) {
 void storeResults() {
   [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
     const uint row = firstRow + r;
-    if (row >= p.queryTokens) {
+    if (row >= queryTokens) {
       continue;
     }
-    const float factor = normalisation(weightSum[r]);
-    const uint64_t address = outputAddress(batch, row, head);
+    float factor;
+    float lse;
+    finishRow(row, reference[r], weightSum[r], factor, lse);
+    const uint64_t address = outputAddress(row);
     [[unroll]] for (uint step = 0; step < V_STEPS; ++step) {
-      const uint channel = (step * LANES_PER_ROW + part) * CHANNELS;
-      if (channel < HEAD_SIZE_V) {
-        [[unroll]] for (uint v = 0; v < VECTORS; ++v) {
-          storeElements4(
-            ELEMENT_TYPE, address + (channel + v * 4) * elementBytes(ELEMENT_TYPE),
-            result[(r * V_STEPS + step) * VECTORS + v] * factor);
+      [[unroll]] for (uint v = 0; v < VECTORS_V; ++v) {
+        const uint channel = (step * LANES_PER_ROW + part) * CHANNELS_V + v * 4;
+        if (channel < HEAD_SIZE_V) {
+          const vec4 values = result[(r * V_STEPS + step) * VECTORS_V + v];
+          storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, values * factor);
+          storeStateChannels4(row, channel, values);
         }
       }
     }
-    if (p.lse != 0ul && part == 0) {
-      FloatReference(lseAddress(batch, row, head)).value =
-        naturalLogSum(reference[r], weightSum[r]);
+    if (part == 0) {
+      storeState(row, reference[r], weightSum[r]);
+      storeLaneSum(row, 1, 0, weightSum[r]);
+      if (p.lse != 0ul) {
+        FloatReference(p.lse + rowIndex(HAS(OPTION_PACKED_SEQUENCES), row) * 4ul).value = lse;
+      }
     }
   }
 }
 
 void main() {
-  batch = gl_WorkGroupID.z;
-  head = gl_WorkGroupID.y;
-  keyHead = head / p.headsPerGroup;
-  keyBase = keyAddress(batch, 0, keyHead);
-  valueBase = valueAddress(batch, 0, keyHead);
-
+  openProblem();
   uint rowTile = p.firstTile + gl_WorkGroupID.x;
-  if (CAUSAL) {
+  if (HAS(OPTION_PACKED_SEQUENCES) && rowTile * TILE_ROWS >= queryTokens) {
+    return;
+  }
+  keyBase = keyBaseAddress();
+  valueBase = valueBaseAddress();
+  if (HAS(OPTION_CAUSAL)) {
     // Later rows see more keys: begin with the long tiles, so that the short ones fill the end.
-    rowTile = (p.queryTokens + TILE_ROWS - 1) / TILE_ROWS - 1 - rowTile;
+    rowTile = (queryTokens + TILE_ROWS - 1) / TILE_ROWS - 1 - rowTile;
   }
   const uint tileRow = rowTile * TILE_ROWS;
   const uint subgroupLane = gl_SubgroupID * gl_SubgroupSize;
   const uint subgroupRow = tileRow + subgroupLane / LANES_PER_ROW * ROWS_PER_LANE;
-  const uint subgroupRows = gl_SubgroupSize / LANES_PER_ROW * ROWS_PER_LANE;
   part = gl_SubgroupInvocationID % LANES_PER_ROW;
   firstRow = subgroupRow + gl_SubgroupInvocationID / LANES_PER_ROW * ROWS_PER_LANE;
-
-  const uint lastRow = p.queryTokens - 1;
-  const uint endKey = visibleKeyCount(min(tileRow + TILE_ROWS - 1, lastRow));
-  // What this subgroup's rows see in any case, and at most.
-  const uint allSee = visibleKeyCount(subgroupRow);
-  const uint someSee = subgroupRow > lastRow ? 0 : visibleKeyCount(min(subgroupRow + subgroupRows - 1, lastRow));
-  const float scale = log2Scale(p.scale);
+  const uint lastRow = queryTokens - 1;
 
   [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
     const uint row = min(firstRow + r, lastRow);
-    const uint64_t address = queryAddress(batch, row, head);
+    rows[r] = openRow(row);
+    const uint64_t address = queryAddress(row);
     [[unroll]] for (uint step = 0; step < QK_STEPS; ++step) {
-      const uint channel = (step * LANES_PER_ROW + part) * CHANNELS;
-      [[unroll]] for (uint v = 0; v < VECTORS; ++v) {
-        const uint clamped = min(channel + v * 4, HEAD_SIZE_QK - 4);
-        const vec4 q = loadElements4(ELEMENT_TYPE, address + clamped * elementBytes(ELEMENT_TYPE));
-        query[(r * QK_STEPS + step) * VECTORS + v] = channel < HEAD_SIZE_QK ? q : vec4(0.0);
+      const uint channel = (step * LANES_PER_ROW + part) * CHANNELS_K;
+      [[unroll]] for (uint v = 0; v < VECTORS_K; ++v) {
+        // Inside of the row, whatever this lane's channels are.
+        const uint clamped =
+          ALIGNED ? min(channel + v * 4, HEAD_SIZE_QK - 4) : min(channel + v * 4, HEAD_SIZE_QK);
+        const vec4 q = loadQueryChannels4(address, clamped);
+        query[(r * QK_STEPS + step) * VECTORS_K + v] = channel < HEAD_SIZE_QK ? q : vec4(0.0);
       }
     }
-    [[unroll]] for (uint i = 0; i < V_STEPS * VECTORS; ++i) {
-      result[r * V_STEPS * VECTORS + i] = vec4(0.0);
+    loadState(row, 1, 0, reference[r], weightSum[r]);
+    [[unroll]] for (uint step = 0; step < V_STEPS; ++step) {
+      [[unroll]] for (uint v = 0; v < VECTORS_V; ++v) {
+        result[(r * V_STEPS + step) * VECTORS_V + v] =
+          loadStateChannels4(row, (step * LANES_PER_ROW + part) * CHANNELS_V + v * 4, reference[r]);
+      }
     }
-    reference[r] = -INFINITY;
-    weightSum[r] = 0.0;
-    visible[r] = visibleKeyCount(row);
   }
 
-  for (uint firstKey = 0; firstKey < endKey; firstKey += KEY_TILE) {
+  // The keys that rows of the workgroup may see, the same for all of its subgroups.
+  const int lastTileRow = int(min(tileRow + TILE_ROWS - 1, lastRow));
+  const KeyWalk walk = openTileWalk(int(tileRow), lastTileRow, KEY_TILE);
+  const int tileSinks = sinkEnd(lastTileRow);
+  // What some row of this subgroup sees, and what every row of it sees.
+  int hullBegin = rows[0].begin;
+  int hullEnd = rows[0].end;
+  int coreBegin = rows[0].begin;
+  int coreEnd = rows[0].end;
+  if (HAS(OPTION_INTERVALS)) {
+    [[unroll]] for (uint r = 1; r < ROWS_PER_LANE; ++r) {
+      hullBegin = min(hullBegin, rows[r].begin);
+      hullEnd = max(hullEnd, rows[r].end);
+      coreBegin = max(coreBegin, rows[r].begin);
+      coreEnd = min(coreEnd, rows[r].end);
+    }
+    hullBegin = subgroupMin(hullBegin);
+    hullEnd = subgroupRow > lastRow ? 0 : subgroupMax(hullEnd);
+    coreBegin = subgroupMax(coreBegin);
+    coreEnd = subgroupMin(coreEnd);
+  } else if (subgroupRow > lastRow) {
+    hullEnd = 0;
+  }
+
+  uint firstKey = walk.first;
+  while (firstKey < walk.end) {
     if (STAGED) {
       barrier();
-      stage(0, K_PITCH, keyBase, p.kTokenStride, firstKey, HEAD_SIZE_QK);
-      stage(V_BASE, V_PITCH, valueBase, p.vTokenStride, firstKey, HEAD_SIZE_V);
+      stage(KEY_TYPE, WIDENS_K, 0, K_PITCH, keyBase, p.kTokenStride, firstKey, HEAD_SIZE_QK);
+      if (!VALUE_IS_KEY) {
+        stage(VALUE_TYPE, WIDENS_V, V_BASE, V_PITCH, valueBase, p.vTokenStride, firstKey, HEAD_SIZE_V);
+      }
       barrier();
     }
-    const uint keys = firstKey < someSee ? min(KEY_TILE, someSee - firstKey) : 0;
-    [[dont_unroll]] for (uint key = 0; key < keys; key += KEY_STEP) {
-      computeScores(firstKey, key);
-      const bool hasHidden = firstKey + key + KEY_STEP > allSee;
-      computeWeights(firstKey + key, hasHidden, scale);
+    int stepBegin = HAS(OPTION_LEFT_EDGE) ? clamp(hullBegin - int(firstKey), 0, int(KEY_TILE)) : 0;
+    int stepEnd = clamp(hullEnd - int(firstKey), 0, int(KEY_TILE));
+    if (HAS(OPTION_SINK_TOKENS)) {
+      const bool hasSinks = int(firstKey) < tileSinks && subgroupRow <= lastRow;
+      stepBegin = hasSinks ? 0 : stepBegin;
+      stepEnd = hasSinks ? max(stepEnd, min(tileSinks - int(firstKey), int(KEY_TILE))) : stepEnd;
+    }
+    [[dont_unroll]] for (uint key = uint(stepBegin) / KEY_STEP * KEY_STEP; key < uint(stepEnd); key += KEY_STEP) {
+      const int step = int(firstKey + key);
+      const bool hasHidden =
+        step < coreBegin || step + int(KEY_STEP) > coreEnd || HAS(OPTION_DATA_MASKS);
+      [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) { hidden[r] = 0; }
       if (hasHidden) {
+        if (!lookUpStep(firstKey + key)) { continue; }
+      }
+      computeScores(firstKey, key);
+      computeWeights(firstKey + key, hasHidden);
+      if (MAPS_TO_HIDDEN || hasHidden) {
         accumulateValues(firstKey, key, true);
       } else {
         accumulateValues(firstKey, key, false);
       }
     }
+    firstKey = nextStep(walk, firstKey, KEY_TILE);
   }
   storeResults();
 }

@@ -10,6 +10,8 @@
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_scalar_block_layout : require
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#extension GL_EXT_shader_16bit_storage : require
+#extension GL_EXT_control_flow_attributes : require
 
 const uint ELEMENT_F32 = 0;
 const uint ELEMENT_F16 = 1;
@@ -17,6 +19,8 @@ const uint ELEMENT_BF16 = 2;
 
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer WordPairReference { uvec2 value; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer LongReference { uint64_t value; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer WordReference { uint value; };
+layout(buffer_reference, scalar, buffer_reference_align = 2) buffer HalfWordReference { uint16_t value; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) buffer WordQuadReference { uvec4 value; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer FloatReference { float value; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) buffer FloatQuadReference { vec4 value; };
@@ -67,6 +71,31 @@ void loadElements8(const uint type, uint64_t address, out vec4 low, out vec4 hig
   }
 }
 
+/// One element as f32. A 16-bit one is taken out of the 32-bit word that holds it: loads of 16 bits are a
+/// feature of their own in arithmetic, and drivers handle words better.
+float loadElement(const uint type, uint64_t address) {
+  if (type == ELEMENT_F32) {
+    return FloatReference(address).value;
+  }
+  const uint word = WordReference(address & ~3ul).value;
+  const vec2 pair = unpackElements(type, word);
+  return (address & 2ul) == 0ul ? pair.x : pair.y;
+}
+
+/// Channels channel ... channel + 3 of a row of `size` channels as f32, those past its end 0. Where rows are not
+/// `aligned` (to 16 bytes, with a size that is a multiple of 8), elements are loaded one by one.
+vec4 loadChannels4(const uint type, const bool aligned, uint64_t row, uint channel, const uint size) {
+  if (aligned) {
+    return loadElements4(type, row + channel * elementBytes(type));
+  }
+  vec4 values;
+  [[unroll]] for (uint i = 0; i < 4; ++i) {
+    const float value = loadElement(type, row + min(channel + i, size - 1) * elementBytes(type));
+    values[i] = channel + i < size ? value : 0.0;
+  }
+  return values;
+}
+
 /// Stores four f32 values as consecutive elements.
 void storeElements4(const uint type, uint64_t address, vec4 values) {
   if (type == ELEMENT_F32) {
@@ -74,6 +103,26 @@ void storeElements4(const uint type, uint64_t address, vec4 values) {
   } else {
     WordPairReference(address).value =
       uvec2(packElements(type, values.xy), packElements(type, values.zw));
+  }
+}
+
+/// Stores channels channel ... channel + 3 of a row of `size` channels; those past its end are left out.
+void storeChannels4(
+  const uint type, const bool aligned, uint64_t row, uint channel, const uint size, vec4 values
+) {
+  const uint64_t address = row + channel * elementBytes(type);
+  if (aligned) {
+    storeElements4(type, address, values);
+    return;
+  }
+  [[unroll]] for (uint i = 0; i < 4; ++i) {
+    if (channel + i < size) {
+      if (type == ELEMENT_F32) {
+        FloatReference(address + i * 4).value = values[i];
+      } else {
+        HalfWordReference(address + i * 2).value = uint16_t(packElements(type, vec2(values[i], 0.0)));
+      }
+    }
   }
 }
 

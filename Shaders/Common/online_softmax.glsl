@@ -11,11 +11,15 @@
 #define ONLINE_SOFTMAX_GLSL
 
 #define INFINITY uintBitsToFloat(0x7f800000u)
+#define QUIET_NAN uintBitsToFloat(0x7fc00000u)
+
+const float LOG2_E = 1.44269504088896340736;
+const float LN_2 = 0.693147180559945309417;
 
 /// The factor from raw scores to scores in log2. A scale of 0 would make a hidden score NaN; the substitute makes
 /// every score up to 1e30 as good as 0.
 float log2Scale(float scale) {
-  return scale == 0.0 ? 1e-37 : scale * 1.44269504088896340736;
+  return scale == 0.0 ? 1e-37 : scale * LOG2_E;
 }
 
 /// The raw score of a hidden key: times `scale` it is -inf.
@@ -36,7 +40,7 @@ float normalisation(float weightSum) {
 
 /// ln of the sum of e^score; -inf for a row that saw no key.
 float naturalLogSum(float reference, float weightSum) {
-  return weightSum == 0.0 ? -INFINITY : (reference + log2(weightSum)) * 0.69314718055994530942;
+  return weightSum == 0.0 ? -INFINITY : (reference + log2(weightSum)) * LN_2;
 }
 
 #endif

@@ -90,6 +90,10 @@ extension AttentionPlan {
       + explanation.enumerated().map { row($0.offset == 0 ? "why" : "", $0.element) }
   }
 
+  private func range(_ range: Range<Int>) -> JSONText {
+    .array([.integer(range.lowerBound), .integer(range.upperBound)])
+  }
+
   fileprivate func json(
     _ workload: AttentionWorkload, _ device: DeviceCapabilities
   ) -> JSONText {
@@ -105,7 +109,12 @@ extension AttentionPlan {
       ],
       "grid": .array(grid.map(JSONText.integer)),
       "pieces": .array(
-        pieces.map { .array([.integer($0.lowerBound), .integer($0.upperBound)]) }),
+        pieces.map { piece in
+          [
+            "tiles": range(piece.tiles), "heads": range(piece.heads),
+            "batches": range(piece.batches), "keys": piece.keys.map(range) ?? .null,
+          ]
+        }),
       "scratch_bytes": .integer(scratchByteCount),
       "operations": .number(request.floatingPointOperations),
       "compulsory_bytes": .number(request.compulsoryBytes),

@@ -16,6 +16,8 @@ public enum AttentionError: Error, Hashable, Sendable {
   case overlappingOutput(output: String, with: String)
   /// The log-sum-exp was asked for without a buffer.
   case missingLogSumExpBuffer
+  /// The request names an operand, and no buffer was given for it.
+  case missingOperandBuffer(operand: AttentionOperand.Kind)
   /// The plan needs working memory and no buffer was given for it.
   case missingScratchBuffer(requiredBytes: Int)
   /// The device or its runtime failed.
@@ -42,6 +44,8 @@ extension AttentionError: CustomStringConvertible {
       "\(output) shares memory with \(other); outputs need memory of their own"
     case .missingLogSumExpBuffer:
       "the request returns the log-sum-exp, and no buffer was given for it"
+    case .missingOperandBuffer(let operand):
+      "the request has the operand \(operand.rawValue), and no buffer was given for it"
     case .missingScratchBuffer(let requiredBytes):
       "the plan needs \(requiredBytes) bytes of scratch memory, and no buffer was given for it"
     case .device(let error):

@@ -1,13 +1,16 @@
 /// Tiled exact attention on one device, ready to be recorded or run.
 ///
-/// Safe to share between tasks: it holds a plan and a pipeline, no buffers.
+/// Safe to share between tasks: it holds a plan and pipelines, no buffers.
 public final class AttentionKernel: Sendable {
   /// How the request runs.
   public let plan: AttentionPlan
   private let device: ComputeDevice
   private let pipeline: ComputePipeline
   /// What packs keys and values, where the plan has them packed.
-  private let packers: (key: ComputePipeline, value: ComputePipeline)?
+  private let keyPacker: ComputePipeline?
+  private let valuePacker: ComputePipeline?
+  /// What computes the Transformer-XL term, where the request has one.
+  private let relativePipeline: ComputePipeline?
 
   /// The problem.
   public var request: AttentionRequest { plan.request }
@@ -19,20 +22,25 @@ public final class AttentionKernel: Sendable {
     func pipeline(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
       try wrappingDeviceErrors { () throws(VulkanError) in try device.pipeline(description) }
     }
+    let request = plan.request
     self.plan = plan
     self.device = device
     self.pipeline = try pipeline(plan.pipelineDescription())
     if let packing = plan.packing {
-      let type = plan.request.elementType
-      packers = (
-        try pipeline(
-          packing.pipelineDescription(channels: plan.request.headSize, type)),
-        try pipeline(
-          packing.pipelineDescription(channels: plan.request.valueHeadSize, type))
-      )
+      keyPacker = try pipeline(
+        packing.pipelineDescription(packing.key, request.keyType, request))
+      if let value = packing.value {
+        valuePacker = try pipeline(packing.pipelineDescription(value, request.valueType, request))
+      } else {
+        valuePacker = nil
+      }
     } else {
-      packers = nil
+      keyPacker = nil
+      valuePacker = nil
     }
+    relativePipeline =
+      plan.scratch.relativeTerm == nil
+      ? nil : try pipeline(AttentionRelativeTerm.pipelineDescription(request))
   }
 
   /// Plans and prepares a request.
@@ -54,12 +62,13 @@ public final class AttentionKernel: Sendable {
   /// A long attention recorded this way is one submission; `run` cuts it into pieces.
   ///
   /// - Throws: `bufferTooSmall`, `misaligned`, `overlappingOutput`, `missingLogSumExpBuffer`,
-  ///   `missingScratchBuffer`, or `device`, before anything is appended.
+  ///   `missingOperandBuffer`, `missingScratchBuffer`, `invalidArgument`, or `device`, before anything
+  ///   is appended.
   public func record(
     _ buffers: AttentionBuffers, into recorder: Recorder
   ) throws(AttentionError) {
     try buffers.check(for: plan, on: device)
-    for piece in plan.pieces { try record(piece, buffers, into: recorder) }
+    for index in plan.pieces.indices { try record(pieceAt: index, buffers, into: recorder) }
   }
 
   /// Runs the attention piece by piece and returns when the outputs are there.
@@ -86,12 +95,12 @@ public final class AttentionKernel: Sendable {
       doneCount += 1
       progress?(Double(doneCount) / Double(plan.pieces.count))
     }
-    for piece in plan.pieces {
+    for index in plan.pieces.indices {
       if Task.isCancelled { throw .device(.cancelled) }
       // One piece runs while the next one is recorded; more in flight would delay cancellation.
       if pending.count == 2 { try await completeFirst() }
       let recorder = try wrappingDeviceErrors(device.makeRecorder)
-      try record(piece, buffers, into: recorder)
+      try record(pieceAt: index, buffers, into: recorder)
       pending.append(
         try wrappingDeviceErrors { () throws(VulkanError) in try device.submit(recorder) })
     }
@@ -99,50 +108,147 @@ public final class AttentionKernel: Sendable {
   }
 
   private func record(
-    _ piece: AttentionPlan.Piece, _ buffers: AttentionBuffers, into recorder: Recorder
+    pieceAt index: Int, _ buffers: AttentionBuffers, into recorder: Recorder
   ) throws(AttentionError) {
+    let piece = plan.pieces[index]
+    let layout = plan.scratch
     try wrappingDeviceErrors { () throws(VulkanError) in
-      var key = buffers.key
-      var value = buffers.value
-      if let packing = plan.packing, let packers, let scratch = buffers.scratch {
-        key = try scratch.slice(0..<packing.keyByteCount)
-        value = try scratch.slice(packing.keyByteCount..<packing.byteCount)
-        // Pieces go to the queue in their order, so the first one packs for all.
-        if piece.lowerBound == 0 {
-          try pack(
-            buffers.key, request.keyStrides, channels: request.headSize,
-            batches: packing.keyBatches, into: key, packers.key, recorder)
-          try pack(
-            buffers.value, request.valueStrides, channels: request.valueHeadSize,
-            batches: packing.valueBatches, into: value, packers.value, recorder)
-        }
+      func part(_ range: Range<Int>?) throws(VulkanError) -> DeviceBuffer? {
+        guard let range, let scratch = buffers.scratch else { return nil }
+        return try scratch.slice(range)
       }
+      let block = try part(layout.optionBlock)
+      let carry = try part(layout.carry)
+      // Pieces go to the queue in their order, so what the first one prepares is there for all.
+      if let block, index == 0 || piece.keys != nil {
+        try recorder.update(
+          block,
+          with: AttentionOptionBlock.bytes(
+            plan, buffers, layout: layout, scratch: buffers.scratch?.address ?? 0,
+            range: piece.keys.map { keyRange($0, piece, carry: carry?.address ?? 0) }))
+      }
+      if index == 0 { try prepare(buffers, block: block, into: recorder) }
+
+      var sources = buffers.sources(of: request)
+      var key = buffers.key.address
+      var value = buffers.value.address
+      if let packedKeys = try part(layout.packedKeys) {
+        let packedValues = try part(layout.packedValues)
+        sources = [packedKeys] + (packedValues.map { [$0] } ?? [])
+        key = packedKeys.address
+        value = packedValues?.address ?? key
+      }
+      var accesses = buffers.accesses(for: plan, sources: sources)
+      if let block { accesses.append(.read(block)) }
+      if let carry { accesses.append(.readWrite(carry)) }
+      if let term = try part(layout.relativeTerm) { accesses.append(.read(term)) }
       try recorder.dispatch(
         pipeline,
         pushConstants: AttentionPushConstants(
-          plan, buffers: buffers, key: key, value: value, firstTile: piece.lowerBound),
-        groups: WorkgroupCount(x: piece.count, y: request.queryHeads, z: request.batchSize),
-        accesses: buffers.accesses(for: request, key: key, value: value))
+          plan, buffers: buffers, key: key, value: value, options: block?.address ?? 0,
+          piece: piece),
+        groups: WorkgroupCount(
+          x: piece.tiles.count, y: piece.heads.count, z: piece.batches.count),
+        accesses: accesses)
     }
   }
 
-  /// Appends the dispatches that pack one tensor; later pieces find it packed.
-  private func pack(
-    _ source: DeviceBuffer, _ strides: TensorStrides, channels: Int, batches: Int,
-    into destination: DeviceBuffer, _ pipeline: ComputePipeline, _ recorder: Recorder
+  private func keyRange(
+    _ keys: Range<Int>, _ piece: AttentionPlan.Piece, carry: UInt64
+  ) -> AttentionOptionBlock.KeyRange {
+    let rows = plan.tile.queryRows
+    let tile =
+      plan.tile.takesLongTilesFirst
+      ? plan.tileCount - 1 - piece.tiles.lowerBound : piece.tiles.lowerBound
+    return .init(keys: keys, firstRow: tile * rows, rowCount: rows, carryAddress: carry)
+  }
+
+  /// Appends what the attention reads and the caller does not have: the Transformer-XL term, packed keys
+  /// and values.
+  private func prepare(
+    _ buffers: AttentionBuffers, block: DeviceBuffer?, into recorder: Recorder
   ) throws(VulkanError) {
-    guard let packing = plan.packing else { return }
-    let groupLimit = device.capabilities.maxWorkgroupCount[0]
-    for (firstGroup, groupCount) in packing.dispatches(
-      channels: channels, request, groupLimit: groupLimit)
-    {
-      try recorder.dispatch(
-        pipeline,
-        pushConstants: AttentionPackPushConstants(
-          request, source: source, strides: strides, destination: destination,
-          firstGroup: firstGroup),
-        groups: WorkgroupCount(x: groupCount, z: batches),
-        accesses: [.read(source), .write(destination)])
+    if let relativePipeline {
+      try recordRelativeTerm(relativePipeline, buffers, into: recorder)
+    }
+    guard let packing = plan.packing, let scratch = buffers.scratch else { return }
+    let tableAddress =
+      plan.scratch.keySources.map { scratch.address + UInt64($0.lowerBound) } ?? 0
+    func pack(
+      _ tensor: AttentionPacking.Tensor, _ pipeline: ComputePipeline?, _ range: Range<Int>?,
+      _ source: DeviceBuffer, _ strides: TensorStrides, isValue: Bool
+    ) throws(VulkanError) {
+      guard let pipeline, let range else { return }
+      let destination = try scratch.slice(range)
+      var accesses: [BufferAccess] = [.write(destination)]
+      if request.hasKeySources {
+        accesses += buffers.keySources.map { .read(isValue ? $0.value : $0.key) }
+        if let block { accesses.append(.read(block)) }
+      } else {
+        accesses.append(.read(source))
+      }
+      let starts = request.packedSequences == nil ? nil : buffers.operands[.keyStarts]
+      if let starts { accesses.append(.read(starts)) }
+      let address =
+        request.hasKeySources ? tableAddress + (isValue ? 8 : 0) : source.address
+      for dispatch in packing.dispatches(
+        tensor, request, groupLimits: device.capabilities.maxWorkgroupCount)
+      {
+        try recorder.dispatch(
+          pipeline,
+          pushConstants: AttentionPackPushConstants(
+            request, tensor, source: address, starts: starts?.address ?? 0, strides: strides,
+            destination: destination.address, dispatch: dispatch),
+          groups: WorkgroupCount(x: dispatch.groupCount, z: dispatch.batchCount),
+          accesses: accesses)
+      }
+    }
+    try pack(
+      packing.key, keyPacker, plan.scratch.packedKeys, buffers.key, request.keyStrides,
+      isValue: false)
+    if let value = packing.value {
+      try pack(
+        value, valuePacker, plan.scratch.packedValues, buffers.value, request.valueStrides,
+        isValue: true)
+    }
+  }
+
+  private func recordRelativeTerm(
+    _ pipeline: ComputePipeline, _ buffers: AttentionBuffers, into recorder: Recorder
+  ) throws(VulkanError) {
+    guard let range = plan.scratch.relativeTerm, let scratch = buffers.scratch,
+      let bias = buffers.operands[.relativeQueryBias], let keys = buffers.operands[.relativeKeys]
+    else { return }
+    let term = try scratch.slice(range)
+    let isPacked = request.packedSequences != nil
+    let tokens = request.packedSequences?.queryTokens ?? request.queryTokens
+    let batches = isPacked ? 1 : request.batchSize
+    let extent = request.scores.relativeExtent
+    let groups =
+      ceilingDivide(tokens, AttentionRelativeTerm.workgroupSize)
+      * ceilingDivide(extent, AttentionRelativeTerm.distancesPerGroup)
+    let limits = device.capabilities.maxWorkgroupCount
+    func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
+    for batch in stride(from: 0, to: batches, by: limits[2]) {
+      for head in stride(from: 0, to: request.queryHeads, by: limits[1]) {
+        for group in stride(from: 0, to: groups, by: limits[0]) {
+          try recorder.dispatch(
+            pipeline,
+            pushConstants: AttentionRelativePushConstants(
+              q: buffers.query.address, queryBias: bias.address, relativeKeys: keys.address,
+              term: term.address, qBatchStride: isPacked ? 0 : word(request.queryStrides.batch),
+              qTokenStride: word(request.queryStrides.token),
+              qHeadStride: word(request.queryStrides.head), tokens: UInt32(tokens),
+              heads: UInt32(request.queryHeads), extent: UInt32(extent),
+              firstGroup: UInt32(group), firstHead: UInt32(head), firstBatch: UInt32(batch)),
+            groups: WorkgroupCount(
+              x: min(limits[0], groups - group), y: min(limits[1], request.queryHeads - head),
+              z: min(limits[2], batches - batch)),
+            accesses: [
+              .read(buffers.query), .read(bias), .read(keys), .write(term),
+            ])
+        }
+      }
     }
   }
 }

@@ -26,6 +26,9 @@ extension AttentionPlan {
     .init(
       device: .cpu, maxHeadSize: 256, rowFragments: 1, keyTile: 16, subgroups: 4,
       keepsQueryInShared: false, prefetches: false, provenance: lavapipe),
+    .init(
+      device: .cpu, maxHeadSize: 576, rowFragments: 1, keyTile: 16, subgroups: 2,
+      keepsQueryInShared: false, prefetches: false, provenance: lavapipe),
 
     // 32 lanes: at D = 128 about 254 registers without the prefetch's, so it is left out there.
     .init(
@@ -59,21 +62,27 @@ extension AttentionPlan {
     .init(
       device: .any, maxHeadSize: 256, rowFragments: 1, keyTile: 32, subgroups: 4,
       keepsQueryInShared: false, prefetches: false, provenance: counted),
+    // 16 x 512 f32 sums take 256 registers of 32 lanes: Q must stay out of them.
+    .init(
+      device: .any, maxHeadSize: 576, rowFragments: 1, keyTile: 16, subgroups: 2,
+      keepsQueryInShared: true, prefetches: false, provenance: counted),
   ]
 
   static func matrixTile(
     _ request: AttentionRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice
   ) -> Result<AttentionTile, PathRefusal> {
-    switch request.elementType {
-    case .f16: break
-    case .f32:
-      return .failure(
-        PathRefusal(
-          reason: "matrix units multiply f16, which would cost f32 tensors their accuracy"))
-    case .bf16:
-      return .failure(
-        PathRefusal(
-          reason: "the matrix units multiply f16 here, which lacks the range of bf16"))
+    for type in [request.elementType, request.keyType, request.valueType] {
+      switch type {
+      case .f16: break
+      case .f32:
+        return .failure(
+          PathRefusal(
+            reason: "matrix units multiply f16, which would cost f32 tensors their accuracy"))
+      case .bf16:
+        return .failure(
+          PathRefusal(
+            reason: "the matrix units multiply f16 here, which lacks the range of bf16"))
+      }
     }
     let needed: [DeviceCapabilities.Feature] = [
       .coopmat, .memoryModel, .float16, .subgroupSizeControl,
@@ -140,6 +149,7 @@ extension AttentionPlan {
     let isLegal =
       tuning.keyTile % fragment.n == 0 && tuning.keyTile % fragment.k == 0
       && rows * lanesPerRow % subgroupSize == 0 && tuning.keyTile / lanesPerRow % fragment.k == 0
+      && tuning.keyTile / lanesPerRow <= 32
     guard isLegal else {
       return .failure(
         PathRefusal(
@@ -154,10 +164,12 @@ extension AttentionPlan {
         keyTile: tuning.keyTile, keepsQueryInShared: tuning.keepsQueryInShared)
     }
     while subgroups > 1, sharedBytes() > device.maxSharedBytes { subgroups -= 1 }
+    // Keys that are values are staged twice when they are read, before the last tile is done with.
+    let prefetches = tuning.prefetches && !request.valuesAreKeys
     return .success(
       AttentionTile(
         workgroupSize: subgroups * subgroupSize, queryRows: subgroups * rows,
-        takesLongTilesFirst: request.mask == .causal, sharedBytes: sharedBytes(),
+        takesLongTilesFirst: request.mask.isCausal, sharedBytes: sharedBytes(),
         subgroupSize: subgroupSize,
         // A driver on the processor takes subgroup barriers for workgroup barriers.
         shaderName: device.kind == .cpu ? "attention_matrix_software" : "attention_matrix",
@@ -166,8 +178,9 @@ extension AttentionPlan {
           "FRAGMENT_K": UInt32(fragment.k), "ROW_FRAGMENTS": UInt32(tuning.rowFragments),
           "KEY_TILE": UInt32(tuning.keyTile), "SUBGROUP_SIZE": UInt32(subgroupSize),
           "QUERY_IN_SHARED": tuning.keepsQueryInShared ? 1 : 0,
-          "PREFETCH": tuning.prefetches ? 1 : 0, "LANES_PER_ROW": UInt32(lanesPerRow),
-        ], packing: nil, provenance: tuning.provenance))
+          "PREFETCH": prefetches ? 1 : 0, "LANES_PER_ROW": UInt32(lanesPerRow),
+        ], keysPerStep: tuning.keyTile, sumsPerRow: lanesPerRow, packing: nil,
+        provenance: tuning.provenance))
   }
 
   /// The shader's own sum, in its header.

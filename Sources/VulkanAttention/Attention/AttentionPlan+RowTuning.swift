@@ -30,7 +30,7 @@ extension AttentionPlan {
     _ request: AttentionRequest, _ device: DeviceCapabilities, packs: Bool
   ) -> Int {
     let channels = request.headSize + request.valueHeadSize
-    if !packs, request.elementType != .f32 {
+    if !packs, request.keyType != .f32 || request.valueType != .f32 || !request.isAligned {
       // Conversions take instructions as well, and time to compile: D = 256 with 3 keys 2.7 s.
       return channels > 384 ? 2 : 4
     }
@@ -51,9 +51,8 @@ extension AttentionPlan {
         workgroupSize: max(workgroupSize, device.subgroupSize),
         queryRows: max(workgroupSize, device.subgroupSize), takesLongTilesFirst: false,
         sharedBytes: 0, subgroupSize: nil, shaderName: "attention_row",
-        // More rows for each invocation reuse loads but spill: 2 rows were slower at every size.
-        constants: ["ROWS_PER_INVOCATION": 1, "KEYS_PER_BLOCK": UInt32(keysPerBlock)],
-        packing: packing,
+        constants: ["KEYS_PER_BLOCK": UInt32(keysPerBlock)], keysPerStep: keysPerBlock,
+        sumsPerRow: 1, packing: packing,
         provenance: device.kind == .cpu
           ? "the largest block of keys that the processor's decoded-instruction cache holds, "
             + "measured on lavapipe of Mesa 26.1.6, 2 cores of an EPYC 9005"
@@ -64,7 +63,8 @@ extension AttentionPlan {
   private static func packing(
     _ request: AttentionRequest, _ device: DeviceCapabilities
   ) -> AttentionPacking? {
-    guard request.queryTokens * request.headsPerGroup >= fewestRowsToPack(request.elementType),
+    // Where sequences are packed or keys have sources of their own, each is as in any other attention.
+    guard request.queryTokens * request.headsPerGroup >= fewestRowsToPack(request.keyType),
       ShaderBinary.named(AttentionPacking.shaderName)?.isCompiled == true,
       let packing = AttentionPacking(
         request, keysPerBlock: keysPerBlock(request, device, packs: true)),

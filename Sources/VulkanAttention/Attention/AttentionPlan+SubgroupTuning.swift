@@ -18,10 +18,12 @@ extension AttentionPlan {
     /// The shader's own sum, in its header.
     func sharedBytes(_ request: AttentionRequest) -> Int {
       guard isStaged else { return 16 }
-      let channels = (request.elementType == .f32 || isWidened ? 4 : 8) * lanesPerRow
+      func steps(_ channels: Int, _ type: ElementType) -> Int {
+        ceilingDivide(channels, (type == .f32 || isWidened ? 4 : 8) * lanesPerRow)
+      }
       let steps =
-        ceilingDivide(request.headSize, channels)
-        + ceilingDivide(request.valueHeadSize, channels)
+        steps(request.headSize, request.keyType)
+        + (request.valuesAreKeys ? 0 : steps(request.valueHeadSize, request.valueType))
       return 16 * keyTile * lanesPerRow * steps
     }
   }
@@ -34,7 +36,7 @@ extension AttentionPlan {
 
   private static let subgroupTunings: [SubgroupTuning] = [
     .init(
-      device: .cpu, maxHeadSize: 256, rowsPerLane: 1, lanesPerRow: 1, keyTile: 32, keyStep: 8,
+      device: .cpu, maxHeadSize: 576, rowsPerLane: 1, lanesPerRow: 1, keyTile: 32, keyStep: 8,
       isStaged: false, isWidened: false, workgroupSize: 32, provenance: lavapipe),
 
     .init(
@@ -42,6 +44,9 @@ extension AttentionPlan {
       isStaged: true, isWidened: false, workgroupSize: 128, provenance: counted),
     .init(
       device: .intel, maxHeadSize: 256, rowsPerLane: 2, lanesPerRow: 16, keyTile: 16, keyStep: 4,
+      isStaged: true, isWidened: false, workgroupSize: 128, provenance: counted),
+    .init(
+      device: .intel, maxHeadSize: 576, rowsPerLane: 1, lanesPerRow: 16, keyTile: 8, keyStep: 4,
       isStaged: true, isWidened: false, workgroupSize: 128, provenance: counted),
 
     .init(
@@ -56,6 +61,12 @@ extension AttentionPlan {
     .init(
       device: .any, maxHeadSize: 256, rowsPerLane: 2, lanesPerRow: 8, keyTile: 16, keyStep: 8,
       isStaged: true, isWidened: true, workgroupSize: 128, provenance: counted),
+    .init(
+      device: .any, maxHeadSize: 576, rowsPerLane: 1, lanesPerRow: 16, keyTile: 8, keyStep: 8,
+      isStaged: true, isWidened: false, workgroupSize: 128, provenance: counted),
+    .init(
+      device: .any, maxHeadSize: 576, rowsPerLane: 1, lanesPerRow: 8, keyTile: 8, keyStep: 4,
+      isStaged: true, isWidened: false, workgroupSize: 64, provenance: counted),
   ]
 
   static func subgroupTile(
@@ -72,12 +83,15 @@ extension AttentionPlan {
         PathRefusal(
           reason: "no tile for head size \(size) with subgroups of \(device.minSubgroupSize)"))
     }
-    let workgroupSize = max(tuning.workgroupSize, device.subgroupSize)
+    // No larger than the rows of a short sequence fill: of many tiny ones each has its own subgroups.
+    let rowsPerSubgroup = device.subgroupSize / tuning.lanesPerRow * tuning.rowsPerLane
+    let needed = ceilingDivide(request.queryTokens, rowsPerSubgroup) * device.subgroupSize
+    let workgroupSize = max(min(tuning.workgroupSize, needed), device.subgroupSize)
     return .success(
       AttentionTile(
         workgroupSize: workgroupSize,
         queryRows: workgroupSize / tuning.lanesPerRow * tuning.rowsPerLane,
-        takesLongTilesFirst: request.mask == .causal,
+        takesLongTilesFirst: request.mask.isCausal,
         sharedBytes: tuning.sharedBytes(request),
         // Rows are numbered by subgroup: drivers that may run smaller ones than they report must not.
         subgroupSize: device.has(.subgroupSizeControl) ? device.subgroupSize : nil,
@@ -87,6 +101,7 @@ extension AttentionPlan {
           "LANES_PER_ROW": UInt32(tuning.lanesPerRow),
           "KEY_TILE": UInt32(tuning.keyTile), "KEY_STEP": UInt32(tuning.keyStep),
           "STAGED": tuning.isStaged ? 1 : 0, "WIDENED": tuning.isWidened ? 1 : 0,
-        ], packing: nil, provenance: tuning.provenance))
+        ], keysPerStep: tuning.keyTile, sumsPerRow: 1, packing: nil,
+        provenance: tuning.provenance))
   }
 }

@@ -5,8 +5,17 @@ internal import ShaderLibrary
 /// A pure function of the request and the device's capabilities, made without a Vulkan call: plan once
 /// for each shape, run for every layer.
 public struct AttentionPlan: Sendable, Hashable {
-  /// A range of query tiles that is submitted at once.
-  public typealias Piece = Range<Int>
+  /// What is submitted at once.
+  public struct Piece: Sendable, Hashable {
+    /// Query tiles of each head.
+    public let tiles: Range<Int>
+    /// Query heads.
+    public let heads: Range<Int>
+    /// Batch entries.
+    public let batches: Range<Int>
+    /// Keys, where a single tile of a single head is cut along them; nil for all.
+    public let keys: Range<Int>?
+  }
 
   /// The problem.
   public let request: AttentionRequest
@@ -16,11 +25,12 @@ public struct AttentionPlan: Sendable, Hashable {
   public let tile: AttentionTile
   /// The query tiles of one head.
   public let tileCount: Int
-  /// The tiles in the order and in the portions in which they are submitted: each is bounded work, so
+  /// The problem in the order and in the portions in which it is submitted: each is bounded work, so
   /// that no watchdog ends it and a cancelled task stops between two of them.
   ///
-  /// A piece holds whole tiles of all heads and batch entries. Where one such tile alone is more than
-  /// the bound (hundreds of heads and batch entries over long keys), it is a piece of its own.
+  /// The problem is cut by query tiles; where one tile of all heads and batch entries is more than the
+  /// bound by batch entries, then by heads, and a single tile of a single head along its keys. The result
+  /// is the same to the last bit.
   public let pieces: [Piece]
   /// Why this path and this tile, a line for each path that was considered.
   public let explanation: [String]
@@ -28,8 +38,13 @@ public struct AttentionPlan: Sendable, Hashable {
   /// How keys and values are packed before they are read, if they are.
   var packing: AttentionPacking? { tile.packing }
 
+  /// What the pipeline has to know of the request's options.
+  let options: AttentionOptionBits
+  /// Where the parts of the scratch memory lie.
+  let scratch: AttentionScratch
+
   /// Bytes of scratch memory that the kernel needs while it runs, 0 for none.
-  public var scratchByteCount: Int { packing?.byteCount ?? 0 }
+  public var scratchByteCount: Int { scratch.byteCount }
 
   /// Plans a request for a device.
   ///
@@ -43,6 +58,16 @@ public struct AttentionPlan: Sendable, Hashable {
   public init(
     _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath? = nil,
     tile: AttentionTileChoice = .tuned
+  ) throws(AttentionError) {
+    try self.init(
+      request, device: device, path: path, tile: tile,
+      operationsPerPiece: Self.operationsPerPiece(device))
+  }
+
+  /// Plans with a bound of one's own for the work of one submission.
+  init(
+    _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath?,
+    tile: AttentionTileChoice, operationsPerPiece: Double
   ) throws(AttentionError) {
     let chosen: (path: AttentionPath, tile: AttentionTile)
     var explanation: [String] = []
@@ -69,19 +94,26 @@ public struct AttentionPlan: Sendable, Hashable {
       chosen = found
     }
     let tileCount = ceilingDivide(request.queryTokens, chosen.tile.queryRows)
-    for (axis, count) in [1, request.queryHeads, request.batchSize].enumerated()
-    where count > device.maxWorkgroupCount[axis] {
-      throw .device(
-        .limitExceeded(
-          what: axis == 1 ? "query heads" : "batch entries", requested: count,
-          allowed: device.maxWorkgroupCount[axis]))
+    if request.operand(.relativeKeys) != nil, request.relativeTermLayout == nil {
+      throw .tooLarge(tensor: "the Transformer-XL term")
     }
     self.request = request
     self.path = chosen.path
     self.tile = chosen.tile
     self.tileCount = tileCount
     self.explanation = explanation
-    pieces = Self.pieces(request, tile: chosen.tile, tileCount: tileCount, device: device)
+    let cutter = PieceCutter(
+      request: request, tile: chosen.tile, tileCount: tileCount, device: device,
+      budget: operationsPerPiece)
+    pieces = cutter.pieces()
+    var options = AttentionOptionBits(request)
+    let isCutAlongKeys = pieces.contains { $0.keys != nil }
+    if isCutAlongKeys { options.insert(.keyRange) }
+    self.options = options
+    scratch = AttentionScratch(
+      request, options: options, packing: chosen.tile.packing,
+      carryByteCount: isCutAlongKeys
+        ? chosen.tile.queryRows * (1 + request.valueHeadSize + chosen.tile.sumsPerRow) * 4 : 0)
   }
 
   /// The pipeline that runs the plan.
@@ -93,8 +125,14 @@ public struct AttentionPlan: Sendable, Hashable {
     constants["local_size_x"] = UInt32(tile.workgroupSize)
     constants["HEAD_SIZE_QK"] = UInt32(request.headSize)
     constants["HEAD_SIZE_V"] = UInt32(request.valueHeadSize)
-    constants["ELEMENT_TYPE"] = request.elementType.shaderConstant
-    constants["CAUSAL"] = request.mask == .causal ? 1 : 0
+    constants["QUERY_TYPE"] = request.elementType.shaderConstant
+    constants["KEY_TYPE"] = request.keyType.shaderConstant
+    constants["VALUE_TYPE"] = request.valueType.shaderConstant
+    constants["OUTPUT_TYPE"] = request.outputType.shaderConstant
+    constants["BIAS_TYPE"] = request.operand(.bias)?.elementType.shaderConstant ?? 0
+    constants["OPTIONS"] = options.rawValue
+    constants["ALIGNED"] = request.isAligned ? 1 : 0
+    constants["VALUE_IS_KEY"] = request.valuesAreKeys ? 1 : 0
     if packing != nil { constants["PACKED"] = 1 }
     return PipelineDescription(
       shader: shader, constants: constants, subgroupSize: tile.subgroupSize,
@@ -108,36 +146,5 @@ extension AttentionPlan {
   /// enough for a cancelled task.
   static func operationsPerPiece(_ device: DeviceCapabilities) -> Double {
     device.kind == .cpu ? 2e10 : 2e11
-  }
-
-  private static func pieces(
-    _ request: AttentionRequest, tile: AttentionTile, tileCount: Int, device: DeviceCapabilities
-  ) -> [Piece] {
-    let budget = operationsPerPiece(device)
-    let perPair =
-      2 * Double(request.batchSize) * Double(request.queryHeads)
-      * Double(request.headSize + request.valueHeadSize)
-    func work(_ tiles: Piece) -> Double {
-      let groups =
-        tile.takesLongTilesFirst
-        ? tileCount - tiles.upperBound..<tileCount - tiles.lowerBound : tiles
-      let end = min(groups.upperBound * tile.queryRows, request.queryTokens)
-      let rows = groups.lowerBound * tile.queryRows..<end
-      return perPair * Double(request.visiblePairs(rows: rows))
-    }
-    var pieces: [Piece] = []
-    var start = 0
-    while start < tileCount {
-      // The most tiles within the budget, but one at least.
-      var end = start + 1
-      var limit = min(tileCount, start + device.maxWorkgroupCount[0])
-      while end < limit {
-        let middle = (end + limit + 1) / 2
-        if work(start..<middle) <= budget { end = middle } else { limit = middle - 1 }
-      }
-      pieces.append(start..<end)
-      start = end
-    }
-    return pieces
   }
 }

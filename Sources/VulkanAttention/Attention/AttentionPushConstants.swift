@@ -6,6 +6,7 @@ struct AttentionPushConstants: BitwiseCopyable {
   var v: UInt64
   var o: UInt64
   var lse: UInt64
+  var options: UInt64
   var qBatchStride: UInt32
   var qTokenStride: UInt32
   var qHeadStride: UInt32
@@ -22,45 +23,52 @@ struct AttentionPushConstants: BitwiseCopyable {
   var keyTokens: UInt32
   var queryHeads: UInt32
   var headsPerGroup: UInt32
-  var causalOffset: Int32
   var scale: Float
   var firstTile: UInt32
+  var firstHead: UInt32
+  var firstBatch: UInt32
 
   /// - Parameters:
-  ///   - key: the keys as the shader reads them, which are the caller's or the packed ones.
+  ///   - key: the address of the keys as the shader reads them: the caller's or the packed ones.
   ///   - value: the values, likewise.
+  ///   - options: the address of the block of options, 0 for none.
+  ///   - piece: the part of the problem that is dispatched.
   init(
-    _ plan: AttentionPlan, buffers: AttentionBuffers, key: DeviceBuffer, value: DeviceBuffer,
-    firstTile: Int
+    _ plan: AttentionPlan, buffers: AttentionBuffers, key: UInt64, value: UInt64,
+    options: UInt64, piece: AttentionPlan.Piece
   ) {
     let request = plan.request
     q = buffers.query.address
-    k = key.address
-    v = value.address
+    k = key
+    v = value
     o = buffers.output.address
     lse = request.returnsLogSumExp ? buffers.logSumExp?.address ?? 0 : 0
+    self.options = options
     // Strides along an axis of extent 1 are not checked and not used.
     func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
-    qBatchStride = word(request.queryStrides.batch)
+    // Packed sequences are one batch entry, whatever its stride is.
+    func batch(_ stride: Int) -> UInt32 { request.packedSequences == nil ? word(stride) : 0 }
+    qBatchStride = batch(request.queryStrides.batch)
     qTokenStride = word(request.queryStrides.token)
     qHeadStride = word(request.queryStrides.head)
-    let keyStrides = plan.packing?.keyStrides(request) ?? request.keyStrides
-    kBatchStride = word(keyStrides.batch)
+    let keyStrides = plan.packing?.key.strides ?? request.keyStrides
+    kBatchStride = batch(keyStrides.batch)
     kTokenStride = word(keyStrides.token)
     kHeadStride = word(keyStrides.head)
-    let valueStrides = plan.packing?.valueStrides(request) ?? request.valueStrides
-    vBatchStride = word(valueStrides.batch)
+    let valueStrides = plan.packing.map { ($0.value ?? $0.key).strides } ?? request.valueStrides
+    vBatchStride = batch(valueStrides.batch)
     vTokenStride = word(valueStrides.token)
     vHeadStride = word(valueStrides.head)
-    oBatchStride = word(request.outputStrides.batch)
+    oBatchStride = batch(request.outputStrides.batch)
     oTokenStride = word(request.outputStrides.token)
     oHeadStride = word(request.outputStrides.head)
     queryTokens = UInt32(request.queryTokens)
     keyTokens = UInt32(request.keyTokens)
     queryHeads = UInt32(request.queryHeads)
     headsPerGroup = UInt32(request.headsPerGroup)
-    causalOffset = Int32(request.keyTokens - request.queryTokens)
     scale = request.scale
-    self.firstTile = UInt32(firstTile)
+    firstTile = UInt32(piece.tiles.lowerBound)
+    firstHead = UInt32(piece.heads.lowerBound)
+    firstBatch = UInt32(piece.batches.lowerBound)
   }
 }

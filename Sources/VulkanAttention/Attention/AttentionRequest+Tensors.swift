@@ -14,7 +14,17 @@ extension AttentionRequest {
   /// The size in bytes that a tensor's buffer needs: up to the end of its last row.
   public func byteCount(of tensor: Tensor) -> Int {
     // `init` has checked that this does not overflow.
-    (view(of: tensor).elementCount ?? 0) * elementType.byteCount
+    (view(of: tensor).elementCount ?? 0) * type(of: tensor).byteCount
+  }
+
+  /// The type of a tensor's elements.
+  public func type(of tensor: Tensor) -> ElementType {
+    switch tensor {
+    case .query: elementType
+    case .key: keyType
+    case .value: valueType
+    case .output: outputType
+    }
   }
 
   func view(of tensor: Tensor) -> TensorView {
@@ -26,9 +36,13 @@ extension AttentionRequest {
       case .value: valueStrides
       case .output: outputStrides
       }
+    let tokens =
+      isQuery
+      ? packedSequences?.queryTokens ?? queryTokens : packedSequences?.keyTokens ?? keyTokens
+    // Each key source is a tensor of one head.
     return TensorView(
-      name: tensor.rawValue, strides: strides, batch: batchSize,
-      tokens: isQuery ? queryTokens : keyTokens, heads: isQuery ? queryHeads : keyHeads,
+      name: tensor.rawValue, strides: strides, batch: packedSequences == nil ? batchSize : 1,
+      tokens: tokens, heads: isQuery ? queryHeads : hasKeySources ? 1 : keyHeads,
       channels: tensor == .query || tensor == .key ? headSize : valueHeadSize)
   }
 }
@@ -63,16 +77,22 @@ struct TensorView {
     return last
   }
 
-  func check(areStridesGiven: Bool) throws(AttentionError) {
+  /// Whether rows begin at multiples of 8 elements and have whole eights of them.
+  var isAligned: Bool {
     let granularity = AttentionRequest.elementGranularity
+    return channels % granularity == 0
+      && axes.allSatisfy { $0.extent <= 1 || $0.stride % granularity == 0 }
+  }
+
+  func check(areStridesGiven: Bool) throws(AttentionError) {
     for axis in axes where axis.extent > 1 {
       if !areStridesGiven, axis.stride < 0 || axis.stride > Int(UInt32.max) {
         throw .tooLarge(tensor: name)
       }
-      guard axis.stride >= 0, axis.stride <= Int(UInt32.max), axis.stride % granularity == 0 else {
+      guard axis.stride >= 0, axis.stride <= Int(UInt32.max) else {
         throw .invalidArgument(
           name: "\(name)Strides.\(axis.name)", value: "\(axis.stride)",
-          allowed: "a multiple of \(granularity) elements from 0 to \(UInt32.max)")
+          allowed: "0 to \(UInt32.max) elements")
       }
     }
     // 2^48 elements lie beyond every device's address space.

@@ -15,6 +15,10 @@ public struct AttentionTile: Sendable, Hashable {
   public let shaderName: String
   /// The path's specialization constants by their names in the shader.
   public let constants: [String: UInt32]
+  /// Keys that the kernel takes at once; a cut along the keys is at a multiple of them.
+  let keysPerStep: Int
+  /// Running sums that the kernel keeps for one row: one for each lane that shares it.
+  let sumsPerRow: Int
   /// How keys and values are packed first; nil where they are read as they lie.
   let packing: AttentionPacking?
   /// Where the numbers come from: the measurement that chose them, or that they were asked for.

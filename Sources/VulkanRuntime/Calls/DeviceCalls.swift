@@ -36,6 +36,7 @@ struct DeviceCalls: @unchecked Sendable {
   var vkCmdPipelineBarrier: PFN_vkCmdPipelineBarrier
   var vkCmdCopyBuffer: PFN_vkCmdCopyBuffer
   var vkCmdFillBuffer: PFN_vkCmdFillBuffer
+  var vkCmdUpdateBuffer: PFN_vkCmdUpdateBuffer
   var vkCmdResetQueryPool: PFN_vkCmdResetQueryPool
   var vkCmdWriteTimestamp: PFN_vkCmdWriteTimestamp
   var vkCreateQueryPool: PFN_vkCreateQueryPool
@@ -90,6 +91,7 @@ struct DeviceCalls: @unchecked Sendable {
     vkCmdPipelineBarrier = try load("vkCmdPipelineBarrier", PFN_vkCmdPipelineBarrier.self)
     vkCmdCopyBuffer = try load("vkCmdCopyBuffer", PFN_vkCmdCopyBuffer.self)
     vkCmdFillBuffer = try load("vkCmdFillBuffer", PFN_vkCmdFillBuffer.self)
+    vkCmdUpdateBuffer = try load("vkCmdUpdateBuffer", PFN_vkCmdUpdateBuffer.self)
     vkCmdResetQueryPool = try load("vkCmdResetQueryPool", PFN_vkCmdResetQueryPool.self)
     vkCmdWriteTimestamp = try load("vkCmdWriteTimestamp", PFN_vkCmdWriteTimestamp.self)
     vkCreateQueryPool = try load("vkCreateQueryPool", PFN_vkCreateQueryPool.self)

@@ -123,6 +123,36 @@ public final class Recorder {
       commands, buffer.handle, UInt64(buffer.offsetInBlock), UInt64(buffer.byteCount), word)
   }
 
+  /// The most bytes that one update carries, by Vulkan's rules.
+  public static let updateByteLimit = 65536
+
+  /// Appends a copy of bytes that the command list itself carries: small tables and parameters.
+  ///
+  /// - Parameters:
+  ///   - buffer: where they go, at a multiple of 4 bytes; at least as large as they are.
+  ///   - bytes: a multiple of 4 and at most ``updateByteLimit`` of them.
+  /// - Throws: `outOfBounds`, `limitExceeded`, `wrongDevice`, `alreadySubmitted`.
+  public func update(_ buffer: DeviceBuffer, with bytes: [UInt8]) throws(VulkanError) {
+    let commands = try openCommands()
+    guard bytes.count <= buffer.byteCount, bytes.count % 4 == 0, buffer.offsetInBlock % 4 == 0 else {
+      throw .outOfBounds(
+        what: "an update of \(buffer.label) by 4-byte words",
+        requestedBytes: (bytes.count + 3) / 4 * 4, availableBytes: buffer.byteCount)
+    }
+    guard bytes.count <= Self.updateByteLimit else {
+      throw .limitExceeded(
+        what: "bytes of an update of \(buffer.label)", requested: bytes.count,
+        allowed: Self.updateByteLimit)
+    }
+    if bytes.isEmpty { return }
+    try prepare([.write(try buffer.slice(0..<bytes.count))])
+    bytes.withUnsafeBytes { source in
+      logical.calls.vkCmdUpdateBuffer(
+        commands, buffer.handle, UInt64(buffer.offsetInBlock), UInt64(source.count),
+        source.baseAddress)
+    }
+  }
+
   /// Appends a timestamp, taken when all earlier commands are done.
   ///
   /// - Throws: `limitExceeded` beyond 64 timestamps, `missingFeatures` where the queue has none.

@@ -33,7 +33,7 @@ struct AttentionKernelTests {
 
   @Test(
     "Cut into pieces or whole, recorded or run: the same bits", arguments: TypedPath.all,
-    AttentionMask.allCases)
+    [AttentionMask.none, .causal])
   func pieces(path: TypedPath, mask: AttentionMask) async throws {
     let shape = AttentionCase(s: 531, t: 67, h: 2, d: 64, mask: mask)
     let tensors = AttentionTensors(shape, path.type)

@@ -15,8 +15,32 @@ import Testing
     #expect(packing.keyByteCount == 2 * 3 * 40 * 40 * 4)
     #expect(packing.valueByteCount == 2 * 3 * 40 * 72 * 4)
     #expect(packing.byteCount == packing.keyByteCount + packing.valueByteCount)
-    #expect(packing.keyStrides(request) == TensorStrides(batch: 4800, token: 40, head: 1600))
-    #expect(packing.valueStrides(request) == TensorStrides(batch: 8640, token: 72, head: 2880))
+    #expect(packing.key.strides == TensorStrides(batch: 4800, token: 0, head: 1600))
+    #expect(packing.value?.strides == TensorStrides(batch: 8640, token: 0, head: 2880))
+  }
+
+  @Test("Channels are padded to whole octets, packed sequences have blocks of their own")
+  func paddingAndSequences() throws {
+    let odd = try AttentionRequest(
+      queryTokens: 70, keyTokens: 33, queryHeads: 1, headSize: 59, valueHeadSize: 6)
+    let padded = try #require(AttentionPacking(odd, keysPerBlock: 8))
+    #expect(padded.keyByteCount == 40 * 64 * 4 && padded.valueByteCount == 40 * 8 * 4)
+    // Four sequences, 50 tokens in all: at most 6 whole blocks and one more for each.
+    let packed = try AttentionRequest(
+      batchSize: 4, queryTokens: 30, keyTokens: 30, queryHeads: 2, headSize: 16,
+      packedSequences: PackedSequences(queryTokens: 50, keyTokens: 50))
+    let sequences = try #require(AttentionPacking(packed, keysPerBlock: 8))
+    #expect(sequences.keyByteCount == 2 * (6 + 4) * 8 * 16 * 4)
+    #expect(sequences.key.strides.batch == 0)
+  }
+
+  @Test("Values that are keys are packed once")
+  func valuesAreKeys() throws {
+    let request = try AttentionRequest(
+      queryTokens: 256, keyTokens: 33, queryHeads: 1, headSize: 576, valueHeadSize: 512,
+      valuesAreKeys: true)
+    let packing = try #require(AttentionPacking(request, keysPerBlock: 2))
+    #expect(packing.value == nil && packing.byteCount == 34 * 576 * 4)
   }
 
   @Test("Without keys there is nothing to pack")
@@ -37,7 +61,7 @@ import Testing
     // The kernel then reads the tensors as they lie.
     let plan = try AttentionPlan(
       request, device: SampleDevice.software.capabilities(), path: .row)
-    #expect(plan.scratchByteCount == 0)
+    #expect(plan.packing == nil)
     #expect(try plan.pipelineDescription().constants["PACKED"] ?? 0 == 0)
   }
 
@@ -63,9 +87,9 @@ import Testing
       batchSize: 3, queryTokens: 256, keyTokens: 16, queryHeads: 2, keyHeads: 1, headSize: 64,
       keyStrides: strides)
     let packing = try #require(AttentionPacking(request, keysPerBlock: 8))
-    #expect(packing.keyBatches == 1 && packing.valueBatches == 3)
+    #expect(packing.key.batches == 1 && packing.value?.batches == 3)
     #expect(packing.keyByteCount == 16 * 64 * 4 && packing.valueByteCount == 3 * 16 * 64 * 4)
-    #expect(packing.keyStrides(request).batch == 0)
+    #expect(packing.key.strides.batch == 0)
   }
 
   @Test("The grids cover every group once", arguments: [1, 3, 7, 65_535])
@@ -74,17 +98,29 @@ import Testing
       queryTokens: 70, keyTokens: 33, queryHeads: 6, keyHeads: 3, headSize: 40,
       valueHeadSize: 72)
     let packing = try #require(AttentionPacking(request, keysPerBlock: 8))
-    for channels in [40, 72] {
-      let dispatches = packing.dispatches(channels: channels, request, groupLimit: groupLimit)
+    for tensor in [packing.key, try #require(packing.value)] {
+      let dispatches = packing.dispatches(
+        tensor, request, groupLimits: [groupLimit, 65_535, 65_535])
       var next = 0
-      for (firstGroup, groupCount) in dispatches {
-        #expect(firstGroup == next)
-        #expect((1...groupLimit).contains(groupCount))
-        next += groupCount
+      for dispatch in dispatches {
+        #expect(dispatch.firstGroup == next && dispatch.firstBatch == 0)
+        #expect(dispatch.batchCount == 1)
+        #expect((1...groupLimit).contains(dispatch.groupCount))
+        next += dispatch.groupCount
       }
-      let items = 40 * 3 * channels / 8
+      let items = 40 * 3 * tensor.channels / 8
       #expect(next * AttentionPacking.workgroupSize >= items)
       #expect((next - 1) * AttentionPacking.workgroupSize < items)
     }
+  }
+
+  @Test("The grids cover every batch entry once")
+  func batchGrids() throws {
+    let request = try AttentionRequest(
+      batchSize: 7, queryTokens: 70, keyTokens: 33, queryHeads: 1, headSize: 8)
+    let packing = try #require(AttentionPacking(request, keysPerBlock: 8))
+    let dispatches = packing.dispatches(packing.key, request, groupLimits: [100, 1, 3])
+    #expect(dispatches.map(\.firstBatch) == [0, 3, 6])
+    #expect(dispatches.map(\.batchCount) == [3, 3, 1])
   }
 }

@@ -79,10 +79,11 @@ struct AttentionPathTests {
     try recorder.dispatch(
       device.pipeline(software),
       pushConstants: AttentionPushConstants(
-        plan, buffers: buffers, key: buffers.key, value: buffers.value, firstTile: 0),
+        plan, buffers: buffers, key: buffers.key.address, value: buffers.value.address, options: 0,
+        piece: plan.pieces[0]),
       groups: WorkgroupCount(
         x: plan.tileCount, y: plan.request.queryHeads, z: plan.request.batchSize),
-      accesses: buffers.accesses(for: plan.request, key: buffers.key, value: buffers.value))
+      accesses: buffers.accesses(for: plan, sources: [buffers.key, buffers.value]))
   }
 
   @Test("On a device with cooperative matrices no path is left out")

@@ -15,8 +15,8 @@ import Testing
       queryTokens: short ? Int.random(in: 1...40, using: &random) : size([128, 513, 1024, 4099]),
       keyTokens: short ? Int.random(in: 0...40, using: &random) : size([0, 1, 100, 2048, 70_000]),
       queryHeads: keyHeads * size([1, 2, 4, 16]), keyHeads: keyHeads,
-      headSize: 8 * Int.random(in: 1...32, using: &random),
-      valueHeadSize: 8 * Int.random(in: 1...32, using: &random),
+      headSize: size([Int.random(in: 1...576, using: &random), 64, 128, 256]),
+      valueHeadSize: size([Int.random(in: 1...576, using: &random), 64, 128, 256]),
       elementType: ElementType.allCases.randomElement(using: &random) ?? .f32,
       mask: Bool.random(using: &random) ? .none : .causal,
       returnsLogSumExp: Bool.random(using: &random))
@@ -76,27 +76,40 @@ import Testing
     try #require(plan.tileCount * tile.queryRows >= request.queryTokens)
     try #require((plan.tileCount - 1) * tile.queryRows < request.queryTokens)
 
-    // Every tile exactly once, in order.
-    try #require(plan.pieces.first?.lowerBound == 0)
-    try #require(plan.pieces.last?.upperBound == plan.tileCount)
-    try #require(
-      zip(plan.pieces, plan.pieces.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound })
-    try #require(plan.pieces.allSatisfy { !$0.isEmpty && $0.count <= device.maxWorkgroupCount[0] })
-
-    // Bounded: a piece of more than one tile stays within the budget; and cut no finer than that
-    // asks for.
-    let budget = AttentionPlan.operationsPerPiece(device)
-    func work(_ tiles: some Sequence<Int>) -> Double {
-      let pairs = tiles.reduce(0) { $0 + request.visiblePairs(rows: Self.rows(of: $1, in: plan)) }
-      return 2 * Double(request.batchSize * request.queryHeads * pairs)
-        * Double(request.headSize + request.valueHeadSize)
+    // Every tile of every head and batch entry exactly once: no two pieces share one, and together they
+    // have all of them.
+    let limits = device.maxWorkgroupCount
+    var volume = 0
+    for (index, piece) in plan.pieces.enumerated() {
+      try #require(!piece.tiles.isEmpty && piece.tiles.count <= limits[0])
+      try #require(!piece.heads.isEmpty && piece.heads.count <= limits[1])
+      try #require(!piece.batches.isEmpty && piece.batches.count <= limits[2])
+      let copies = piece.tiles.count * piece.heads.count * piece.batches.count
+      try #require(piece.keys == nil || copies == 1)
+      volume += copies * (piece.keys?.count ?? max(1, request.keyTokens))
+      if let next = plan.pieces.dropFirst(index + 1).first {
+        let overlaps =
+          piece.tiles.overlaps(next.tiles) && piece.heads.overlaps(next.heads)
+          && piece.batches.overlaps(next.batches)
+        try #require(!overlaps || piece.keys?.upperBound == next.keys?.lowerBound)
+      }
     }
+    try #require(
+      volume == plan.tileCount * request.queryHeads * request.batchSize * max(1, request.keyTokens))
+
+    // Bounded, unless it is the least that can be cut.
+    let budget = AttentionPlan.operationsPerPiece(device)
     for piece in plan.pieces {
-      let own = work(piece)
-      try #require(piece.count == 1 || own <= budget)
-      try #require(
-        piece.upperBound == plan.tileCount || piece.count == device.maxWorkgroupCount[0]
-          || own + work([piece.upperBound]) > budget)
+      let pairs = piece.tiles.reduce(0) {
+        $0 + request.visiblePairs(rows: Self.rows(of: $1, in: plan))
+      }
+      let work =
+        2 * Double(piece.heads.count * piece.batches.count * pairs)
+        * Double(request.headSize + request.valueHeadSize)
+      let share = piece.keys.map { Double($0.count) / Double(request.keyTokens) } ?? 1
+      // A causal tile sees its keys unevenly: cut along them, the parts are equal in keys.
+      let slack = piece.keys == nil ? 1.0 : 1.0 + Double(tile.keysPerStep) / Double(request.keyTokens)
+      try #require(work * share <= budget * slack || piece.keys?.count == tile.keysPerStep)
     }
 
     // Within the limits, of a shader that is there and has the tile's constants.
@@ -113,9 +126,11 @@ import Testing
     try #require(names.isSuperset(of: tile.constants.keys))
     try #require(names.isSuperset(of: plan.pipelineDescription().constants.keys))
 
-    // Packed keys and values lie side by side, and no piece runs without them.
-    try #require(plan.scratchByteCount == plan.packing?.byteCount ?? 0)
-    try #require((plan.packing == nil) == (plan.scratchByteCount == 0))
+    // Packed keys and values lie in the scratch memory, and no piece runs without them.
+    try #require(plan.scratchByteCount >= plan.packing?.byteCount ?? 0)
+    try #require(plan.scratch.packedKeys?.count == plan.packing?.keyByteCount)
+    let isPlain = plan.packing == nil && !plan.options.needsBlock
+    try #require(isPlain == (plan.scratchByteCount == 0))
 
     try #require(plan.explanation.last?.hasPrefix(plan.path.rawValue) == true)
     try #require(plan.explanation.allSatisfy { $0.contains(":") })
@@ -193,22 +208,16 @@ import Testing
     }
   }
 
-  @Test("Grids beyond the device's limits are refused")
+  @Test("Heads and batch entries beyond the grid are pieces of their own")
   func gridLimits() throws {
     var device = try SampleDevice.software.capabilities()
     device.maxWorkgroupCount = [65_535, 15, 3]
-    let heads = try AttentionRequest(queryTokens: 8, queryHeads: 16, headSize: 8)
-    #expect(
-      throws: AttentionError.device(
-        .limitExceeded(what: "query heads", requested: 16, allowed: 15))
-    ) { try AttentionPlan(heads, device: device) }
-    let batch = try AttentionRequest(batchSize: 4, queryTokens: 8, queryHeads: 1, headSize: 8)
-    #expect(
-      throws: AttentionError.device(
-        .limitExceeded(what: "batch entries", requested: 4, allowed: 3))
-    ) { try AttentionPlan(batch, device: device) }
-    let fits = try AttentionRequest(batchSize: 3, queryTokens: 8, queryHeads: 15, headSize: 8)
-    _ = try AttentionPlan(fits, device: device)
+    let request = try AttentionRequest(
+      batchSize: 4, queryTokens: 8, queryHeads: 16, headSize: 8)
+    let plan = try AttentionPlan(request, device: device)
+    #expect(plan.pieces.map(\.heads) == [0..<15, 15..<16, 0..<15, 15..<16])
+    #expect(plan.pieces.map(\.batches) == [0..<3, 0..<3, 3..<4, 3..<4])
+    try expectSound(plan, device)
   }
 
   @Test("Long work is cut, short work is not")
@@ -216,7 +225,7 @@ import Testing
     let device = try SampleDevice.software.capabilities()
     let short = try AttentionRequest(queryTokens: 100, queryHeads: 8, headSize: 64)
     #expect(try AttentionPlan(short, device: device).pieces.count == 1)
-    for mask in AttentionMask.allCases {
+    for mask in [AttentionMask.none, .causal] {
       let long = try AttentionRequest(
         queryTokens: 20_000, queryHeads: 16, headSize: 128, mask: mask)
       let plan = try AttentionPlan(long, device: device)

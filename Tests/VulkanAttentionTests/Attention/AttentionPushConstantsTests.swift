@@ -27,6 +27,7 @@ import Testing
       ("v", MemoryLayout<Constants>.offset(of: \.v), "uint64_t"),
       ("o", MemoryLayout<Constants>.offset(of: \.o), "uint64_t"),
       ("lse", MemoryLayout<Constants>.offset(of: \.lse), "uint64_t"),
+      ("options", MemoryLayout<Constants>.offset(of: \.options), "uint64_t"),
       ("qBatchStride", MemoryLayout<Constants>.offset(of: \.qBatchStride), "uint"),
       ("qTokenStride", MemoryLayout<Constants>.offset(of: \.qTokenStride), "uint"),
       ("qHeadStride", MemoryLayout<Constants>.offset(of: \.qHeadStride), "uint"),
@@ -43,12 +44,13 @@ import Testing
       ("keyTokens", MemoryLayout<Constants>.offset(of: \.keyTokens), "uint"),
       ("queryHeads", MemoryLayout<Constants>.offset(of: \.queryHeads), "uint"),
       ("headsPerGroup", MemoryLayout<Constants>.offset(of: \.headsPerGroup), "uint"),
-      ("causalOffset", MemoryLayout<Constants>.offset(of: \.causalOffset), "int"),
       ("scale", MemoryLayout<Constants>.offset(of: \.scale), "float"),
       ("firstTile", MemoryLayout<Constants>.offset(of: \.firstTile), "uint"),
+      ("firstHead", MemoryLayout<Constants>.offset(of: \.firstHead), "uint"),
+      ("firstBatch", MemoryLayout<Constants>.offset(of: \.firstBatch), "uint"),
     ]
     expectBlock(of: shader, fields, byteCount: MemoryLayout<Constants>.size)
-    #expect(MemoryLayout<Constants>.size == 116)
+    #expect(MemoryLayout<Constants>.size == 128)
   }
 
   @Test("The packing struct is its shader's block")
@@ -58,12 +60,40 @@ import Testing
     let fields: [(name: String, offset: Int?, type: String)] = [
       ("source", MemoryLayout<Constants>.offset(of: \.source), "uint64_t"),
       ("destination", MemoryLayout<Constants>.offset(of: \.destination), "uint64_t"),
+      ("starts", MemoryLayout<Constants>.offset(of: \.starts), "uint64_t"),
       ("batchStride", MemoryLayout<Constants>.offset(of: \.batchStride), "uint"),
       ("tokenStride", MemoryLayout<Constants>.offset(of: \.tokenStride), "uint"),
       ("headStride", MemoryLayout<Constants>.offset(of: \.headStride), "uint"),
       ("tokens", MemoryLayout<Constants>.offset(of: \.tokens), "uint"),
+      ("totalTokens", MemoryLayout<Constants>.offset(of: \.totalTokens), "uint"),
       ("heads", MemoryLayout<Constants>.offset(of: \.heads), "uint"),
+      ("blocks", MemoryLayout<Constants>.offset(of: \.blocks), "uint"),
       ("firstGroup", MemoryLayout<Constants>.offset(of: \.firstGroup), "uint"),
+      ("firstBatch", MemoryLayout<Constants>.offset(of: \.firstBatch), "uint"),
+      ("reserved", MemoryLayout<Constants>.offset(of: \.reserved), "uint"),
+    ]
+    expectBlock(of: shader, fields, byteCount: MemoryLayout<Constants>.size)
+  }
+
+  @Test("The struct of the relative term is its shader's block")
+  func matchesRelativeShader() throws {
+    let shader = try #require(ShaderBinary.named(AttentionRelativeTerm.shaderName))
+    typealias Constants = AttentionRelativePushConstants
+    let fields: [(name: String, offset: Int?, type: String)] = [
+      ("q", MemoryLayout<Constants>.offset(of: \.q), "uint64_t"),
+      ("queryBias", MemoryLayout<Constants>.offset(of: \.queryBias), "uint64_t"),
+      ("relativeKeys", MemoryLayout<Constants>.offset(of: \.relativeKeys), "uint64_t"),
+      ("term", MemoryLayout<Constants>.offset(of: \.term), "uint64_t"),
+      ("qBatchStride", MemoryLayout<Constants>.offset(of: \.qBatchStride), "uint"),
+      ("qTokenStride", MemoryLayout<Constants>.offset(of: \.qTokenStride), "uint"),
+      ("qHeadStride", MemoryLayout<Constants>.offset(of: \.qHeadStride), "uint"),
+      ("tokens", MemoryLayout<Constants>.offset(of: \.tokens), "uint"),
+      ("heads", MemoryLayout<Constants>.offset(of: \.heads), "uint"),
+      ("extent", MemoryLayout<Constants>.offset(of: \.extent), "uint"),
+      ("firstGroup", MemoryLayout<Constants>.offset(of: \.firstGroup), "uint"),
+      ("firstHead", MemoryLayout<Constants>.offset(of: \.firstHead), "uint"),
+      ("firstBatch", MemoryLayout<Constants>.offset(of: \.firstBatch), "uint"),
+      ("reserved", MemoryLayout<Constants>.offset(of: \.reserved), "uint"),
     ]
     expectBlock(of: shader, fields, byteCount: MemoryLayout<Constants>.size)
   }
@@ -88,7 +118,9 @@ import Testing
     }
     let expected: [(UInt32, String, String)] = [
       (0, "local_size_x", "uint"), (1, "HEAD_SIZE_QK", "uint"), (2, "HEAD_SIZE_V", "uint"),
-      (3, "ELEMENT_TYPE", "uint"), (4, "CAUSAL", "bool"),
+      (3, "QUERY_TYPE", "uint"), (4, "OPTIONS", "uint"), (16, "KEY_TYPE", "uint"),
+      (17, "VALUE_TYPE", "uint"), (18, "OUTPUT_TYPE", "uint"), (19, "BIAS_TYPE", "uint"),
+      (20, "ALIGNED", "bool"), (21, "VALUE_IS_KEY", "bool"),
     ]
     for (id, name, type) in expected {
       let constant = shader.specializationConstants.first { $0.id == id }
@@ -96,7 +128,7 @@ import Testing
       guard let constant else { continue }
       #expect(constant.name == name && constant.type == type)
     }
-    #expect(shader.specializationConstants.allSatisfy { $0.id <= 15 })
+    #expect(shader.specializationConstants.allSatisfy { $0.id <= 21 })
     #expect(shader.localSize == [.specialized(id: 0), .fixed(1), .fixed(1)])
   }
 }

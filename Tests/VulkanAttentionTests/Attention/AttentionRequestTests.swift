@@ -38,10 +38,10 @@ import Testing
   static let badRequests: [BadRequest] = [
     .init("B = 0", "batchSize", says: "1 to") { try request(b: 0) },
     .init("B < 0", "batchSize", says: "-3") { try request(b: -3) },
-    .init("B too large", "batchSize", says: "2147483647") { try request(b: .max) },
+    .init("B too large", "batchSize", says: "1073741824") { try request(b: .max) },
     .init("S = 0", "queryTokens", says: "1 to") { try request(s: 0) },
     .init("S < 0", "queryTokens", says: "-1") { try request(s: -1) },
-    .init("S too large", "queryTokens", says: "2147483647") { try request(s: 1 << 31) },
+    .init("S too large", "queryTokens", says: "1073741824") { try request(s: 1 << 31) },
     .init("T < 0", "keyTokens", says: "0 to") { try request(t: -1) },
     .init("T least", "keyTokens", says: "0 to") { try request(t: .min) },
     .init("H = 0", "queryHeads", says: "1 to") { try request(h: 0) },
@@ -51,19 +51,15 @@ import Testing
       try request(h: 4, g: 3)
     },
     .init("G > H", "keyHeads", says: "divisor") { try request(h: 4, g: 8) },
-    .init("D = 0", "headSize", says: "multiple of 8") { try request(d: 0) },
-    .init("D < 0", "headSize", says: "8 to 256") { try request(d: -8) },
-    .init("D = 12", "headSize", says: "multiple of 8") { try request(d: 12) },
-    .init("D = 264", "headSize", says: "8 to 256") { try request(d: 264) },
-    .init("E = 4", "valueHeadSize", says: "multiple of 8") { try request(e: 4) },
-    .init("E = 512", "valueHeadSize", says: "8 to 256") { try request(e: 512) },
+    .init("D = 0", "headSize", says: "1 to 576") { try request(d: 0) },
+    .init("D < 0", "headSize", says: "1 to 576") { try request(d: -8) },
+    .init("D = 577", "headSize", says: "1 to 576") { try request(d: 577) },
+    .init("E = 0", "valueHeadSize", says: "1 to 576") { try request(e: 0) },
+    .init("E = 584", "valueHeadSize", says: "1 to 576") { try request(e: 584) },
     .init("scale NaN", "scale", says: "finite") { try request(scale: .nan) },
     .init("scale inf", "scale", says: "finite") { try request(scale: -.infinity) },
     .init("negative stride", "queryStrides.token", says: "-64") {
       try request(q: TensorStrides(batch: 256, token: -64, head: 16))
-    },
-    .init("odd stride", "keyStrides.head", says: "multiple of 8") {
-      try request(k: TensorStrides(batch: 256, token: 64, head: 20))
     },
     .init("stride of 2^32", "valueStrides.batch", says: "4294967295") {
       try request(v: TensorStrides(batch: 1 << 32, token: 64, head: 16))
@@ -157,7 +153,7 @@ import Testing
     #expect(request.compulsoryBytes == rows * 40 * 2 + 2 * 3 * 4 * 4)
   }
 
-  @Test("Visible pairs and operations, against counting", arguments: AttentionMask.allCases)
+  @Test("Visible pairs and operations, against counting", arguments: [AttentionMask.none, .causal])
   func visiblePairs(mask: AttentionMask) throws {
     for s in 1...9 {
       for t in 0...11 {
