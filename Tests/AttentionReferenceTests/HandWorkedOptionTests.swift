@@ -395,6 +395,14 @@ import Testing
       options: options { $0.gates = PerRow([1, 0], queries: 2) }, rows: [1])
     expectEqual(nothing.max, [-.infinity])
     expectEqual(nothing.sum + nothing.output, [0, 0])
+    // The 1 of the denominator is no part of it either, not even of the maximum.
+    let offByOne = attentionState(
+      q: q, k: k, v: v, dimensions: dimensions,
+      options: options {
+        $0.normalizer = .softmaxOffByOne
+        $0.keyBias = PerKey([-9, -9, -9])
+      }, rows: [0])
+    expectEqual(offByOne.max + offByOne.sum, [ln(3) - 9, 2])
     let sigmoid = attentionState(
       q: q, k: k, v: v, dimensions: dimensions,
       options: options { $0.normalizer = .sigmoid(bias: 0) })
