@@ -3,7 +3,7 @@
 /// The tensors are the inputs and, named `expected.<output>`, the outputs. `__metadata__.vkattn`
 /// holds a JSON text: `{"version": 1, "op": …, "params": {…}, "tolerance": {…}, "source": …}`.
 public enum CaseFile: Sendable {
-  /// op `attention`: softmax attention.
+  /// op `attention`, or op `attention_varlen`, whose sequences are packed.
   case attention(AttentionCase)
 
   /// The operations that the format knows, whether or not this build can run them.
@@ -33,7 +33,10 @@ public enum CaseFile: Sendable {
   public init(_ file: SafetensorsFile) throws(CaseFileError) {
     let description = try CaseDescription(file)
     switch description.operation {
-    case "attention": self = .attention(try AttentionCase(file, description))
+    case "attention":
+      self = .attention(try AttentionCase(file, description, isPacked: false))
+    case "attention_varlen":
+      self = .attention(try AttentionCase(file, description, isPacked: true))
     case let name where Self.operations.contains(name):
       throw CaseFileError(file.name, "vkattn.op", .unsupportedOperation(name))
     default:

@@ -8,7 +8,15 @@ import Testing
     small.set("bias", .f32, [1, 2, 2, 3])
     small.set("mask", .u8, [1, 1, 2, 3])
     small.set("kv_lengths", .i32, [1])
-    small.setParameters(#""window_left": 5, "scale": 0.5, "causal_align": "top_left""#)
+    small.set("head_windows", .i32, [2, 2])
+    small.set("tree_bits", .u8, [1, 2, 2])
+    small.set("t5_bias", .f32, [4, 2])
+    small.set("grid_bias", .f32, [9, 2])
+    small.setParameters(
+      #"""
+      "window_left": 5, "scale": 0.5, "causal_align": "top_left", "tree_tokens": 9,
+      "t5_max_distance": 3, "grid_height": 2, "grid_width": 2
+      """#)
     return small.bytes
   }()
 
@@ -19,7 +27,8 @@ import Testing
     }
     let tensors = [
       problem.q, problem.k, problem.v, problem.bias, problem.mask, problem.kvLengths,
-      problem.expectedO, problem.expectedLSE,
+      problem.headWindows, problem.treeBits, problem.t5Bias, problem.gridBias, problem.expectedO,
+      problem.expectedLSE,
     ]
     for tensor in tensors.compactMap({ $0 }) {
       #expect(tensor.doubles().count == tensor.shape.reduce(1, *))

@@ -1,4 +1,5 @@
 import CaseFiles
+import Testing
 
 /// A small sound case that tests change one thing of.
 struct SmallCase {
@@ -27,6 +28,21 @@ struct SmallCase {
   /// Puts `params` into an otherwise plain description.
   mutating func setParameters(_ params: String) {
     description = #"{"version": 1, "op": "attention", "params": {\#(params)}}"#
+  }
+
+  /// A sound case of `attention_varlen`: query tokens 2 and 1, key tokens 1 and 2.
+  static var packed: SmallCase {
+    var small = SmallCase()
+    small.tensors = [:]
+    small.set("q", .f32, [3, 2, 2])
+    small.set("k", .f32, [3, 1, 2])
+    small.set("v", .f32, [3, 1, 1])
+    small.set("cu_seqlens_q", .i32, [3], [0, 2, 3])
+    small.set("cu_seqlens_k", .i32, [3], [0, 1, 3])
+    small.set("expected.o", .f32, [3, 2, 1])
+    small.set("expected.lse", .f32, [3, 2])
+    small.description = #"{"version": 1, "op": "attention_varlen"}"#
+    return small
   }
 
   var bytes: [UInt8] {
@@ -64,6 +80,17 @@ func caseError(_ bytes: [UInt8]) -> CaseFileError? {
   } catch {
     return error
   }
+}
+
+/// Expects that a case is refused, naming the field and the problem.
+func expectError(
+  _ small: SmallCase, _ field: String, _ problem: CaseFileError.Problem,
+  sourceLocation: SourceLocation = #_sourceLocation
+) {
+  let error = caseError(small.bytes)
+  #expect(error?.file == "small", sourceLocation: sourceLocation)
+  #expect(error?.field == field, sourceLocation: sourceLocation)
+  #expect(error?.problem == problem, sourceLocation: sourceLocation)
 }
 
 /// A file with any header text and data, its header length true unless given.

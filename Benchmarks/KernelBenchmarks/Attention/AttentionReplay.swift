@@ -92,7 +92,7 @@ public struct AttentionReplay: Sendable {
   ) async -> ReplayOutcome {
     func ended(_ verdict: ReplayOutcome.Verdict, path: String? = nil) -> ReplayOutcome {
       ReplayOutcome(
-        name: caseName(attentionCase.file), operation: "attention",
+        name: caseName(attentionCase.file), operation: attentionCase.operation,
         path: path ?? choice.description, outputs: [], verdict: verdict)
     }
     if let reason = Self.unsupported(attentionCase) { return ended(.unsupported(reason)) }
@@ -175,7 +175,8 @@ public struct AttentionReplay: Sendable {
         tolerance: attentionCase.lseTolerance)
     }
     return ReplayOutcome(
-      name: caseName(attentionCase.file), operation: "attention", path: path, outputs: outputs,
+      name: caseName(attentionCase.file), operation: attentionCase.operation, path: path,
+      outputs: outputs,
       verdict: problems.isEmpty ? .passed : .failed(problems.joined(separator: "; ")))
   }
 }

@@ -30,12 +30,18 @@ public enum StorageType: Sendable, Hashable, CaseIterable {
 ///   - dimensions: the sizes.
 ///   - options: scale, masks and changes to the scores.
 ///   - storage: the type to round to.
+///   - keyStorage: the keys' type, where it is another.
+///   - valueStorage: the values' type, where it is another.
 ///   - rows: the rows to evaluate; nil for all.
 public func lowPrecisionAttention(
   q: [Double], k: [Double], v: [Double], dimensions: AttentionDimensions,
-  options: AttentionOptions = AttentionOptions(), storage: StorageType, rows: [Int]? = nil
+  options: AttentionOptions = AttentionOptions(), storage: StorageType,
+  keyStorage: StorageType? = nil, valueStorage: StorageType? = nil, rows: [Int]? = nil
 ) -> AttentionOutput {
   evaluateRows(
-    q.map(storage.rounded), k.map(storage.rounded), v.map(storage.rounded), dimensions, options,
-    storage: storage, rows: rows)
+    AttentionProblem(
+      q: q.map(storage.rounded), k: k.map((keyStorage ?? storage).rounded),
+      v: v.map((valueStorage ?? storage).rounded), dimensions: dimensions, options: options,
+      storage: storage),
+    rows: rows)
 }
