@@ -89,7 +89,7 @@ public struct AttentionBenchmark: Sendable {
     let rows = dimensions.sampledRows(count: Int(max(16, Self.verifiedOperations / rowOperations)))
     let expected = attention(
       q: inputs.query, k: inputs.key, v: inputs.value, dimensions: dimensions,
-      options: request.referenceOptions, rows: rows
+      options: request.referenceOptions(inputs.operands), rows: rows
     ).o
     let actual = gather(rows, width: request.valueHeadSize, from: result.output)
     let relative = ErrorMeasure.relativeRMS(actual: actual, expected: expected)

@@ -98,7 +98,7 @@ struct AttentionComparison {
     _ checkCase: AttentionCheckCase, _ request: AttentionRequest, _ inputs: AttentionInputs
   ) {
     let dimensions = request.dimensions
-    let options = request.referenceOptions
+    let options = request.referenceOptions(inputs.operands)
     // With n poisoned keys at the end, a causal row i sees one of them where i ≥ S − n.
     let firstPoisoned = dimensions.queryTokens - checkCase.poisonedKeys
     let rows = (0..<dimensions.rowCount).filter { row in

@@ -49,11 +49,6 @@ extension AttentionRequest {
       batch: batchSize, queryTokens: queryTokens, keyTokens: keyTokens, queryHeads: queryHeads,
       keyHeads: keyHeads, keyChannels: headSize, valueChannels: valueHeadSize)
   }
-
-  /// The options as the reference takes them; the scale is the kernel's, rounded to f32.
-  var referenceOptions: AttentionOptions {
-    AttentionOptions(scale: Double(scale), causal: mask == .causal)
-  }
 }
 
 /// The elements of some rows of a contiguous tensor [rows, width].

@@ -71,21 +71,6 @@ public struct AttentionReplay: Sendable {
     self.device = device
   }
 
-  /// The options that the kernels have; a case with any other is unsupported.
-  static let supportedOptions: Set<AttentionCase.Option> = [.causal]
-
-  /// Why no kernel of this build runs a case, or nil where one may.
-  static func unsupported(_ attentionCase: AttentionCase) -> String? {
-    let missing = attentionCase.optionsInUse.filter { !supportedOptions.contains($0) }
-    if !missing.isEmpty {
-      return "no kernel has \(missing.map(\.rawValue).joined(separator: ", "))"
-    }
-    if Self.elementType(attentionCase) == nil {
-      return "no kernel takes \(attentionCase.q.element.rawValue)"
-    }
-    return nil
-  }
-
   /// Runs a case on a path.
   public func run(
     _ attentionCase: AttentionCase, _ choice: AttentionPathChoice
@@ -95,19 +80,16 @@ public struct AttentionReplay: Sendable {
         name: caseName(attentionCase.file), operation: attentionCase.operation,
         path: path ?? choice.description, outputs: [], verdict: verdict)
     }
-    if let reason = Self.unsupported(attentionCase) { return ended(.unsupported(reason)) }
     let request: AttentionRequest
+    let inputs: AttentionInputs
     do throws(AttentionError) {
-      request = try Self.request(attentionCase)
+      (request, inputs) = try attentionCase.problem()
     } catch {
       return ended(.unsupported("\(error)"))
     }
     do {
       let plan = try choice.plan(request, device: device.capabilities)
       try plan.checkMemory(of: device.capabilities)
-      let inputs = AttentionInputs(
-        query: attentionCase.q.floats(), key: attentionCase.k.floats(),
-        value: attentionCase.v.floats())
       let tensors = try await AttentionTensors(inputs, for: plan, on: device)
       try await AttentionKernel(plan, on: device).run(tensors.buffers)
       return compare(
@@ -118,29 +100,6 @@ public struct AttentionReplay: Sendable {
     } catch {
       return ended(.failed("\(error)"))
     }
-  }
-
-  private static func elementType(_ attentionCase: AttentionCase) -> VulkanAttention.ElementType? {
-    switch attentionCase.q.element {
-    case .f32: .f32
-    case .f16: .f16
-    case .bf16: .bf16
-    case .i32, .u8: nil
-    }
-  }
-
-  private static func request(
-    _ attentionCase: AttentionCase
-  ) throws(AttentionError) -> AttentionRequest {
-    try AttentionRequest(
-      batchSize: attentionCase.batch, queryTokens: attentionCase.queryTokens,
-      keyTokens: attentionCase.keyTokens, queryHeads: attentionCase.queryHeads,
-      keyHeads: attentionCase.keyHeads, headSize: attentionCase.keyChannels,
-      valueHeadSize: attentionCase.valueChannels,
-      elementType: elementType(attentionCase) ?? .f32,
-      scale: attentionCase.parameters.scale.map { Float($0) },
-      mask: attentionCase.parameters.causal ? .causal : .none,
-      returnsLogSumExp: attentionCase.expectedLSE != nil)
   }
 
   private func compare(
@@ -164,14 +123,25 @@ public struct AttentionReplay: Sendable {
       }
       problems.append(problem)
     }
+    // Packed rows outside of every sequence are not written.
+    let heads = attentionCase.queryHeads
+    let starts = attentionCase.cuSeqlensQ?.integers()
+    let rows =
+      (starts?.first ?? 0) * heads..<(starts?.last ?? attentionCase.batch * attentionCase.queryTokens) * heads
     if let expected = attentionCase.expectedO {
+      let elements =
+        rows.lowerBound * attentionCase.valueChannels..<rows.upperBound * attentionCase.valueChannels
       compare(
-        "o", .relativeRMS(actual: result.output, expected: expected.doubles()),
+        "o",
+        .relativeRMS(
+          actual: Array(result.output[elements]), expected: Array(expected.doubles()[elements])),
         tolerance: attentionCase.oTolerance)
     }
     if let expected = attentionCase.expectedLSE {
       compare(
-        "lse", .worstAbsolute(actual: result.logSumExp ?? [], expected: expected.doubles()),
+        "lse",
+        .worstAbsolute(
+          actual: Array((result.logSumExp ?? [])[rows]), expected: Array(expected.doubles()[rows])),
         tolerance: attentionCase.lseTolerance)
     }
     return ReplayOutcome(

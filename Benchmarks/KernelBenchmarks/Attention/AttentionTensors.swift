@@ -9,12 +9,18 @@ public struct AttentionInputs: Sendable {
   public var key: [Float]
   /// [B, T, G, E].
   public var value: [Float]
+  /// The operands that are read, as they lie in memory.
+  public var operands: [AttentionOperand.Kind: [UInt8]]
 
   /// Inputs by their values.
-  public init(query: [Float], key: [Float], value: [Float]) {
+  public init(
+    query: [Float], key: [Float], value: [Float],
+    operands: [AttentionOperand.Kind: [UInt8]] = [:]
+  ) {
     self.query = query
     self.key = key
     self.value = value
+    self.operands = operands
   }
 
   /// Normally distributed inputs that belong to a name.
@@ -27,13 +33,23 @@ public struct AttentionInputs: Sendable {
     for request: AttentionRequest, seed name: String, queryDeviation: Float = 1
   ) -> AttentionInputs {
     var generator = SeededGenerator(seed: name)
-    func tensor(_ tensor: AttentionRequest.Tensor, deviation: Float = 1) -> [Float] {
+    func tensor(
+      _ tensor: AttentionRequest.Tensor, copies: Int = 1, deviation: Float = 1
+    ) -> [Float] {
       let values = generator.normal(
-        TensorMemory(request, tensor).elementCount, deviation: deviation)
-      return values.map { Float(request.elementType.storage.rounded(Double($0))) }
+        TensorMemory(request, tensor).elementCount * copies, deviation: deviation)
+      let storage = request.type(of: tensor).storage
+      return values.map { Float(storage.rounded(Double($0))) }
     }
-    return AttentionInputs(
-      query: tensor(.query, deviation: queryDeviation), key: tensor(.key), value: tensor(.value))
+    let copies = request.hasKeySources ? request.keyHeads : 1
+    let query = tensor(.query, deviation: queryDeviation)
+    let key = tensor(.key, copies: copies)
+    let value =
+      request.valuesAreKeys
+      ? stride(from: 0, to: key.count, by: request.headSize).flatMap {
+        key[$0..<$0 + request.valueHeadSize]
+      } : tensor(.value, copies: copies)
+    return AttentionInputs(query: query, key: key, value: value)
   }
 }
 
@@ -43,6 +59,8 @@ public struct AttentionReadback: Sendable {
   public let output: [Float]
   /// lse [B, S, H], where it was asked for.
   public let logSumExp: [Float]?
+  /// The state that was returned, where it was asked for: maxima, sums and results.
+  public let state: (max: [Float], sum: [Float], output: [Float])?
   /// Writes outside of the outputs, in words; empty for a sound kernel.
   public let strayWrites: [String]
 }
@@ -56,6 +74,7 @@ public struct AttentionTensors: Sendable {
   private let wholeOutput: DeviceBuffer
   private let wholeLogSumExp: DeviceBuffer?
   private let wholeScratch: DeviceBuffer?
+  private let wholeStates: [AttentionOperand.Kind: DeviceBuffer]
 
   /// Every bit set is a NaN of every type.
   private static let scratchPoison: UInt8 = 0xFF
@@ -100,10 +119,47 @@ public struct AttentionTensors: Sendable {
         [UInt8](repeating: Self.scratchPoison, count: byteCount), plan.scratchByteCount, "scratch")
     }
     wholeScratch = scratch?.whole
+    var operands: [AttentionOperand.Kind: DeviceBuffer] = [:]
+    var states: [AttentionOperand.Kind: DeviceBuffer] = [:]
+    let pattern = TensorMemory.poison(.f32)
+    for operand in request.operands {
+      let byteCount = request.byteCount(of: operand.kind)
+      let contents = inputs.operands[operand.kind] ?? []
+      let bytes =
+        contents
+        + (contents.count..<byteCount + TensorMemory.guardByteCount).map {
+          pattern[$0 % pattern.count]
+        }
+      let (tensor, whole) = try await upload(bytes, byteCount, operand.kind.rawValue)
+      operands[operand.kind] = tensor
+      if operand.kind.isReturned { states[operand.kind] = whole }
+    }
+    wholeStates = states
+
+    let query = try await input(.query, inputs.query)
+    var sources: [AttentionKeySource] = []
+    var key = query
+    var value = query
+    if request.hasKeySources {
+      for g in 0..<request.keyHeads {
+        func head(_ values: [Float], _ channels: Int) -> [Float] {
+          stride(from: g * channels, to: values.count, by: request.keyHeads * channels).flatMap {
+            values[$0..<$0 + channels]
+          }
+        }
+        let key = try await input(.key, head(inputs.key, request.headSize))
+        let value =
+          request.valuesAreKeys
+          ? key : try await input(.value, head(inputs.value, request.valueHeadSize))
+        sources.append(AttentionKeySource(key: key, value: value))
+      }
+    } else {
+      key = try await input(.key, inputs.key)
+      value = request.valuesAreKeys ? key : try await input(.value, inputs.value)
+    }
     buffers = AttentionBuffers(
-      query: try await input(.query, inputs.query), key: try await input(.key, inputs.key),
-      value: try await input(.value, inputs.value), output: output.tensor, logSumExp: logSumExp,
-      scratch: scratch?.tensor)
+      query: query, key: key, value: value, output: output.tensor, logSumExp: logSumExp,
+      operands: operands, keySources: sources, scratch: scratch?.tensor)
   }
 
   /// Downloads the outputs and looks at what surrounds them.
@@ -127,17 +183,31 @@ public struct AttentionTensors: Sendable {
         strayWrites.append("scratch: byte \(size + stray) was written, there are \(size)")
       }
     }
+    let pattern = TensorMemory.poison(.f32).reversed().reduce(0) { $0 << 8 | UInt32($1) }
+    var states: [AttentionOperand.Kind: [Float]] = [:]
+    for (kind, whole) in wholeStates.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      let words = try await device.download(UInt32.self, from: whole)
+      let count = request.byteCount(of: kind) / 4
+      if let stray = words.indices.dropFirst(count).first(where: { words[$0] != pattern }) {
+        strayWrites.append("\(kind.rawValue): value \(stray) was written, there are \(count)")
+      }
+      states[kind] = words.prefix(count).map(Float.init(bitPattern:))
+    }
+    var state: (max: [Float], sum: [Float], output: [Float])?
+    if let max = states[.finalMax], let sum = states[.finalSum], let output = states[.finalOutput] {
+      state = (max, sum, output)
+    }
     guard let wholeLogSumExp else {
-      return AttentionReadback(output: output, logSumExp: nil, strayWrites: strayWrites)
+      return AttentionReadback(
+        output: output, logSumExp: nil, state: state, strayWrites: strayWrites)
     }
     let words = try await device.download(UInt32.self, from: wholeLogSumExp)
     let count = request.logSumExpByteCount / 4
-    let poison = TensorMemory.poison(.f32).reversed().reduce(0) { $0 << 8 | UInt32($1) }
-    if let stray = words.indices.dropFirst(count).first(where: { words[$0] != poison }) {
+    if let stray = words.indices.dropFirst(count).first(where: { words[$0] != pattern }) {
       strayWrites.append("logSumExp: value \(stray) was written, there are \(count)")
     }
     return AttentionReadback(
-      output: output, logSumExp: words.prefix(count).map(Float.init(bitPattern:)),
+      output: output, logSumExp: words.prefix(count).map(Float.init(bitPattern:)), state: state,
       strayWrites: strayWrites)
   }
 }
@@ -147,7 +217,7 @@ extension AttentionPlan {
   private var memoryByteCount: Int {
     AttentionRequest.Tensor.allCases.reduce(request.logSumExpByteCount + scratchByteCount) {
       $0 + request.byteCount(of: $1)
-    }
+    } + request.operands.reduce(0) { $0 + request.byteCount(of: $1.kind) }
   }
 
   /// Refuses a problem whose tensors leave no room on the device: beyond half of its memory.

@@ -21,9 +21,12 @@ struct TensorMemory {
 
   init(_ request: AttentionRequest, _ tensor: AttentionRequest.Tensor) {
     let isQuery = tensor == .query || tensor == .output
-    batch = request.batchSize
-    tokens = isQuery ? request.queryTokens : request.keyTokens
-    heads = isQuery ? request.queryHeads : request.keyHeads
+    let packed = request.packedSequences
+    batch = packed == nil ? request.batchSize : 1
+    tokens =
+      isQuery
+      ? packed?.queryTokens ?? request.queryTokens : packed?.keyTokens ?? request.keyTokens
+    heads = isQuery ? request.queryHeads : request.hasKeySources ? 1 : request.keyHeads
     channels = tensor == .query || tensor == .key ? request.headSize : request.valueHeadSize
     strides =
       switch tensor {
@@ -32,7 +35,7 @@ struct TensorMemory {
       case .value: request.valueStrides
       case .output: request.outputStrides
       }
-    elementType = request.elementType
+    elementType = request.type(of: tensor)
     byteCount = request.byteCount(of: tensor)
   }
 
