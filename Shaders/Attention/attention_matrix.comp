@@ -362,6 +362,8 @@ void storeResults() {
       float lse;
       finishRow(min(row, queryTokens - 1), reference[i], sum, factor, lse);
       setRowFactor(rowInSubgroup, factor);
+      // The unit of padding behind a row of scores is free.
+      arena[scoreBase + rowInSubgroup * SCORE_PITCH + KEY_TILE / 4] = floatBitsToUint(vec4(reference[i]));
       if (row < queryTokens) {
         storeState(row, reference[i], sum);
         if (p.lse != 0ul) {
@@ -399,8 +401,11 @@ void storeResults() {
           storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, low * factor);
           storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel + 4, HEAD_SIZE_V, high * factor);
         }
-        storeStateChannels4(row, channel, low);
-        storeStateChannels4(row, channel + 4, high);
+        if (HAS(OPTION_RETURN_STATE | OPTION_KEY_RANGE)) {
+          const float rowReference = uintBitsToFloat(arena[scoreBase + i / units * SCORE_PITCH + KEY_TILE / 4].x);
+          storeStateChannels4(row, channel, rowReference, low);
+          storeStateChannels4(row, channel + 4, rowReference, high);
+        }
       }
     }
   }

@@ -51,6 +51,7 @@
 #extension GL_EXT_shader_16bit_storage : require
 
 #include "../Common/element_types.glsl"
+#include "../Common/online_softmax.glsl"
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint CHANNELS = 64;                 // E
@@ -64,14 +65,6 @@ layout(constant_id = 8) const bool VARIABLE = false;              // rows have p
 
 const uint SPANS = (CHANNELS + CHANNELS_PER_INVOCATION - 1) / CHANNELS_PER_INVOCATION;
 const uint QUADS = CHANNELS_PER_INVOCATION / 4;
-const float LOG2_E = 1.44269504088896340736;
-const float LN_2 = 0.693147180559945309417;
-
-#define INFINITY uintBitsToFloat(0x7f800000u)
-
-layout(buffer_reference, scalar, buffer_reference_align = 2) buffer HalfWordReference {
-  uint16_t value;
-};
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer RangeReference { ivec2 value; };
 
 // 96 bytes.
@@ -86,19 +79,6 @@ layout(push_constant, scalar) uniform AttentionMergePush {
   uint rows;
   uint partials;             // N; with VARIABLE those of all rows together
 } p;
-
-float loadElement(const uint type, uint64_t address) {
-  if (type == ELEMENT_F32) { return FloatReference(address).value; }
-  return unpackElements(type, uint(HalfWordReference(address).value)).x;
-}
-
-void storeElement(const uint type, uint64_t address, float value) {
-  if (type == ELEMENT_F32) {
-    FloatReference(address).value = value;
-  } else {
-    HalfWordReference(address).value = uint16_t(packElements(type, vec2(value, 0)));
-  }
-}
 
 /// Four elements by 8-byte accesses.
 vec4 loadQuad(const uint type, uint64_t address) {

@@ -160,6 +160,18 @@ float loadFloat(const uint tensor, uint64_t index) {
   return FloatReference(tensorAddress(tensor) + index * 4ul).value;
 }
 
+/// Element `index` of a tensor of integers that may be missing, and then `otherwise`. A software driver loads from
+/// uniform addresses also where a condition says no, so what is missing is looked for in the block itself.
+int loadOptionalInt(const uint tensor, uint64_t index, int otherwise) {
+  const uint64_t address = tensorAddress(tensor);
+  const int value = IntReference(address == 0ul ? p.options : address + index * 4ul).value;
+  return address == 0ul ? otherwise : value;
+}
+
+float loadOptionalFloat(const uint tensor, uint64_t index, float otherwise) {
+  return intBitsToFloat(loadOptionalInt(tensor, index, floatBitsToInt(otherwise)));
+}
+
 /// A byte of memory; the word around it lies in the same allocation.
 uint loadByte(uint64_t address) {
   return WordReference(address & ~3ul).value >> uint(address & 3ul) * 8 & 0xffu;
@@ -208,19 +220,14 @@ void openProblem() {
   }
   prefix = 0;
   if (HAS(OPTION_PREFIX)) {
-    prefix = tensorAddress(TENSOR_PREFIX_LENGTHS) == 0ul
-      ? OPTION_BLOCK.prefixTokens : loadInt(TENSOR_PREFIX_LENGTHS, batch);
+    prefix = loadOptionalInt(TENSOR_PREFIX_LENGTHS, batch, OPTION_BLOCK.prefixTokens);
   }
   windowLeft = -1;
   windowRight = -1;
   if (HAS(OPTION_WINDOW)) {
-    windowLeft = OPTION_BLOCK.windowLeft;
-    windowRight = OPTION_BLOCK.windowRight;
-    if (tensorAddress(TENSOR_HEAD_WINDOWS) != 0ul) {
-      // 2^30: sums with a position stay in range.
-      windowLeft = min(loadInt(TENSOR_HEAD_WINDOWS, head * 2), 1 << 30);
-      windowRight = min(loadInt(TENSOR_HEAD_WINDOWS, head * 2 + 1), 1 << 30);
-    }
+    // 2^30: sums with a position stay in range.
+    windowLeft = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2, OPTION_BLOCK.windowLeft), 1 << 30);
+    windowRight = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2 + 1, OPTION_BLOCK.windowRight), 1 << 30);
   }
   slope = HAS(OPTION_ALIBI) ? loadFloat(TENSOR_ALIBI_SLOPES, tensorIndex(TENSOR_ALIBI_SLOPES, 0)) * LOG2_E : 0.0;
 }
@@ -496,8 +503,8 @@ uint nextStep(KeyWalk walk, uint key, const uint step) {
 void finishRow(uint token, float reference, float weightSum, out float factor, out float lse) {
   const float gate = gateOf(token);
   if (HAS(OPTION_SINKS)) {
-    const float sink = tensorAddress(TENSOR_SINKS) == 0ul
-      ? 0.0 : loadFloat(TENSOR_SINKS, tensorIndex(TENSOR_SINKS, 0)) * LOG2_E;
+    // Without a tensor the logit is 0: softmax "off by one".
+    const float sink = loadOptionalFloat(TENSOR_SINKS, tensorIndex(TENSOR_SINKS, 0), 0.0) * LOG2_E;
     const float largest = max(reference, sink);
     const float origin = largest == -INFINITY ? 0.0 : largest;
     const float moved = exp2(reference - origin);
@@ -554,6 +561,8 @@ void loadState(uint token, const uint lanes, uint lane, out float reference, out
   if (HAS(OPTION_RESUME)) {
     reference = loadFloat(TENSOR_INITIAL_MAX, stateIndex(TENSOR_INITIAL_MAX, token)) * LOG2_E;
     if (lane == 0) { weightSum = loadFloat(TENSOR_INITIAL_SUM, stateIndex(TENSOR_INITIAL_SUM, token)); }
+    // The weights of other normalisers are relative to nothing.
+    if (HAS(OPTION_RELU | OPTION_SIGMOID)) { reference = 0.0; }
   }
   if (HAS(OPTION_KEY_RANGE)) {
     if (continues()) {
@@ -582,13 +591,18 @@ vec4 loadStateChannels4(uint token, uint channel, float reference) {
   return values;
 }
 
+/// What a returned sum and result are multiplied by: the weights of other normalisers are relative to nothing.
+float stateScale(float reference) {
+  return HAS(OPTION_RELU | OPTION_SIGMOID) && reference != -INFINITY ? exp2(reference) : 1.0;
+}
+
 /// Keeps the state of a row; called by its first lane.
 void storeState(uint token, float reference, float weightSum) {
   if (HAS(OPTION_RETURN_STATE)) {
     FloatReference(tensorAddress(TENSOR_FINAL_MAX) + stateIndex(TENSOR_FINAL_MAX, token) * 4ul).value =
-      reference * LN_2;
+      HAS(OPTION_RELU | OPTION_SIGMOID) ? 0.0 : reference * LN_2;
     FloatReference(tensorAddress(TENSOR_FINAL_SUM) + stateIndex(TENSOR_FINAL_SUM, token) * 4ul).value =
-      weightSum;
+      weightSum * stateScale(reference);
   }
   if (HAS(OPTION_KEY_RANGE)) { FloatReference(carriedMaximum(token)).value = reference; }
 }
@@ -598,12 +612,12 @@ void storeLaneSum(uint token, const uint lanes, uint lane, float weightSum) {
   if (HAS(OPTION_KEY_RANGE)) { FloatReference(carriedSum(token, lanes, lane)).value = weightSum; }
 }
 
-void storeStateChannels4(uint token, uint channel, vec4 values) {
+void storeStateChannels4(uint token, uint channel, float reference, vec4 values) {
   if (HAS(OPTION_RETURN_STATE)) {
     storeChannels4(
       ELEMENT_F32, false,
       tensorAddress(TENSOR_FINAL_OUTPUT) + stateIndex(TENSOR_FINAL_OUTPUT, token) * 4ul, channel,
-      HEAD_SIZE_V, values);
+      HEAD_SIZE_V, values * stateScale(reference));
   }
   if (HAS(OPTION_KEY_RANGE)) {
     storeChannels4(ELEMENT_F32, false, carriedResult(token), channel, HEAD_SIZE_V, values);

@@ -6,7 +6,7 @@
 //
 // The attention adds scale * term at the distance of each key ("relative shift" is that look-up).
 //
-// Memory: q [B,S,H,D] by strides, of QUERY_TYPE; v f32 [H,D]; r f32 [R,H,D]; term f32 [B,S,H,R], contiguous.
+// Memory: q [B,S,H,D] by strides, of QUERY_TYPE; v f32 [H,D] (HAS_QUERY_BIAS); r f32 [R,H,D]; term f32 [B,S,H,R], contiguous.
 // Each invocation owns a query row, as in attention_row.comp: r is read at subgroup-uniform addresses.
 // Grid: x = row tiles * ceil(R / DISTANCES_PER_GROUP) from firstGroup on, distances first; y = head from
 // firstHead on; z = batch from firstBatch on. Workgroup: any size.
@@ -23,6 +23,7 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint HEAD_SIZE = 64;
 layout(constant_id = 3) const uint QUERY_TYPE = 0;
 layout(constant_id = 4) const bool ALIGNED = true;
+layout(constant_id = 6) const bool HAS_QUERY_BIAS = true;
 layout(constant_id = 5) const uint DISTANCES_PER_GROUP = 64;
 
 // 72 bytes.
@@ -51,8 +52,8 @@ void main() {
   const uint64_t bias = p.queryBias + uint64_t(head) * (HEAD_SIZE * 4);
   vec4 query[QUADS];
   [[unroll]] for (uint d = 0; d < QUADS; ++d) {
-    query[d] = loadChannels4(QUERY_TYPE, ALIGNED, address, d * 4, HEAD_SIZE)
-      + loadChannels4(ELEMENT_F32, false, bias, d * 4, HEAD_SIZE);
+    query[d] = loadChannels4(QUERY_TYPE, ALIGNED, address, d * 4, HEAD_SIZE);
+    if (HAS_QUERY_BIAS) { query[d] += loadChannels4(ELEMENT_F32, false, bias, d * 4, HEAD_SIZE); }
   }
   const uint64_t result =
     p.term + ((uint64_t(batch) * p.tokens + token) * p.heads + head) * p.extent * 4ul;

@@ -282,7 +282,7 @@ void main() {
     [[unroll]] for (uint e = 0; e < QUADS_V; e++) {
       if (e * 4 < HEAD_SIZE_V) {
         storeChannels4(OUTPUT_TYPE, ALIGNED, result, e * 4, HEAD_SIZE_V, o[e] * factor);
-        storeStateChannels4(token, e * 4, o[e]);
+        storeStateChannels4(token, e * 4, rowMax, o[e]);
       }
     }
     storeState(token, rowMax, rowSum);

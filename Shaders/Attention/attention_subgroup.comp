@@ -31,7 +31,7 @@
 //                       is neither shared memory nor a barrier
 //   10  WIDENED         16-bit tensors are staged as f32: twice the shared memory, no conversion in the inner loops
 //
-// Shared memory, bytes, with C = 4 channels per 16 bytes for f32 or WIDENED, else 8 (of K and of V), L = LANES_PER_ROW:
+// Shared memory, bytes, with C = 4 channels per 16 bytes for f32, WIDENED or not ALIGNED, else 8 (of K and of V), L = LANES_PER_ROW:
 //   STAGED ? 16 * KEY_TILE * L * (ceil(D / (C * L)) + (VALUE_IS_KEY ? 0 : ceil(E / (C * L)))) : 16
 // Registers per lane, 32 bit, beside about 40: ROWS_PER_LANE * ((D + E) / LANES_PER_ROW + KEY_STEP)
 //
@@ -67,12 +67,13 @@ layout(constant_id = 10) const bool WIDENED = false;
 
 // A unit is 16 bytes of a K or V row as the inner loops read it. Unit u of a row belongs to the lane u %
 // LANES_PER_ROW of the row's lanes, so neighbouring lanes read neighbouring units.
-const bool WIDENS_K = KEY_TYPE != ELEMENT_F32 && STAGED && WIDENED;  // a load then fills two units
-const bool WIDENS_V = VALUE_TYPE != ELEMENT_F32 && STAGED && WIDENED;
-const bool WIDE_K = KEY_TYPE == ELEMENT_F32 || WIDENS_K;
-const bool WIDE_V = VALUE_TYPE == ELEMENT_F32 || WIDENS_V;
-const uint CHANNELS_K = WIDE_K ? 4 : 8;  // of a unit
-const uint CHANNELS_V = WIDE_V ? 4 : 8;
+const bool WIDENS_K = KEY_TYPE != ELEMENT_F32 && ALIGNED && STAGED && WIDENED;  // a load then fills two units
+const bool WIDENS_V = VALUE_TYPE != ELEMENT_F32 && ALIGNED && STAGED && WIDENED;
+// 16-bit elements that are loaded one by one stay f32.
+const bool NARROW_K = KEY_TYPE != ELEMENT_F32 && ALIGNED && !WIDENS_K;
+const bool NARROW_V = VALUE_TYPE != ELEMENT_F32 && ALIGNED && !WIDENS_V;
+const uint CHANNELS_K = NARROW_K ? 8 : 4;  // of a unit
+const uint CHANNELS_V = NARROW_V ? 8 : 4;
 const uint VECTORS_K = CHANNELS_K / 4;   // of a unit
 const uint VECTORS_V = CHANNELS_V / 4;
 const uint QK_STEPS = (HEAD_SIZE_QK + CHANNELS_K * LANES_PER_ROW - 1) / (CHANNELS_K * LANES_PER_ROW);
@@ -97,8 +98,8 @@ uint firstRow;  // of this lane
 
 // --- K and V ---------------------------------------------------------------------------------------------
 
-/// 16 bytes from channel `channel` of a row on; what is read is always inside of the tensor. Channels past the
-/// end are 0 only where rows are not aligned.
+/// 16 bytes from channel `channel` of a row on, or 4 channels as f32 where rows are not aligned. What is read is
+/// always inside of the tensor; channels past the end are 0 only where rows are not aligned.
 uvec4 loadWords(
   const uint type, uint64_t base, uint tokenStride, uint token, uint channel, const uint size
 ) {
@@ -108,14 +109,7 @@ uvec4 loadWords(
   if (ALIGNED) {
     return WordQuadReference(row + min(channel, size - perLoad) * elementBytes(type)).value;
   }
-  const vec4 low = loadChannels4(type, false, row, channel, size);
-  if (type == ELEMENT_F32) {
-    return floatBitsToUint(low);
-  }
-  const vec4 high = loadChannels4(type, false, row, channel + 4, size);
-  return uvec4(
-    packElements(type, low.xy), packElements(type, low.zw), packElements(type, high.xy),
-    packElements(type, high.zw));
+  return floatBitsToUint(loadChannels4(type, false, row, channel, size));
 }
 
 /// Copies KEY_TILE rows, `pitch` units each, into the tile.
@@ -124,7 +118,7 @@ void stage(
   uint firstKey, const uint size
 ) {
   const uint unitsPerLoad = widens ? 2 : 1;
-  const uint channels = type == ELEMENT_F32 || widens ? 4 : 8;
+  const uint channels = type == ELEMENT_F32 || widens || !ALIGNED ? 4 : 8;
   const uint loadsPerRow = pitch / unitsPerLoad;
   const uint loads = KEY_TILE * loadsPerRow;
   [[unroll]] for (uint first = 0; first < loads; first += gl_WorkGroupSize.x) {
@@ -174,8 +168,8 @@ uvec4 valueUnit(uint firstKey, uint key, uint step) {
 }
 
 /// Four channels of a unit.
-vec4 unpackUnit(const uint type, const bool isWide, uvec4 unit, const uint vector) {
-  if (isWide) {
+vec4 unpackUnit(const uint type, const bool isNarrow, uvec4 unit, const uint vector) {
+  if (!isNarrow) {
     return uintBitsToFloat(unit);
   }
   const uvec2 words = vector == 0 ? unit.xy : unit.zw;
@@ -215,7 +209,7 @@ void computeScores(uint firstKey, uint key) {
     [[unroll]] for (uint c = 0; c < KEY_STEP; ++c) {
       const uvec4 unit = keyUnit(firstKey, key + c, step);
       [[unroll]] for (uint v = 0; v < VECTORS_K; ++v) {
-        const vec4 k = unpackUnit(KEY_TYPE, WIDE_K, unit, v);
+        const vec4 k = unpackUnit(KEY_TYPE, NARROW_K, unit, v);
         [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
           const vec4 q = query[(r * QK_STEPS + step) * VECTORS_K + v];
           const float sum = weights[r * KEY_STEP + c];
@@ -291,7 +285,7 @@ void accumulateValues(uint firstKey, uint key, const bool guarded) {
     [[unroll]] for (uint step = 0; step < V_STEPS; ++step) {
       const uvec4 unit = valueUnit(firstKey, key + c, step);
       [[unroll]] for (uint v = 0; v < VECTORS_V; ++v) {
-        const vec4 value = unpackUnit(VALUE_TYPE, WIDE_V, unit, v);
+        const vec4 value = unpackUnit(VALUE_TYPE, NARROW_V, unit, v);
         [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
           const uint i = (r * V_STEPS + step) * VECTORS_V + v;
           const vec4 sum = fma(vec4(weights[r * KEY_STEP + c]), value, result[i]);
@@ -320,7 +314,7 @@ void storeResults() {
         if (channel < HEAD_SIZE_V) {
           const vec4 values = result[(r * V_STEPS + step) * VECTORS_V + v];
           storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, values * factor);
-          storeStateChannels4(row, channel, values);
+          storeStateChannels4(row, channel, reference[r], values);
         }
       }
     }

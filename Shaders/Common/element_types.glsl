@@ -71,15 +71,12 @@ void loadElements8(const uint type, uint64_t address, out vec4 low, out vec4 hig
   }
 }
 
-/// One element as f32. A 16-bit one is taken out of the 32-bit word that holds it: loads of 16 bits are a
-/// feature of their own in arithmetic, and drivers handle words better.
+/// One element as f32.
 float loadElement(const uint type, uint64_t address) {
   if (type == ELEMENT_F32) {
     return FloatReference(address).value;
   }
-  const uint word = WordReference(address & ~3ul).value;
-  const vec2 pair = unpackElements(type, word);
-  return (address & 2ul) == 0ul ? pair.x : pair.y;
+  return unpackElements(type, uint(HalfWordReference(address).value)).x;
 }
 
 /// Channels channel ... channel + 3 of a row of `size` channels as f32, those past its end 0. Where rows are not
@@ -106,6 +103,15 @@ void storeElements4(const uint type, uint64_t address, vec4 values) {
   }
 }
 
+/// One f32 value as an element.
+void storeElement(const uint type, uint64_t address, float value) {
+  if (type == ELEMENT_F32) {
+    FloatReference(address).value = value;
+  } else {
+    HalfWordReference(address).value = uint16_t(packElements(type, vec2(value, 0.0)));
+  }
+}
+
 /// Stores channels channel ... channel + 3 of a row of `size` channels; those past its end are left out.
 void storeChannels4(
   const uint type, const bool aligned, uint64_t row, uint channel, const uint size, vec4 values
@@ -116,13 +122,7 @@ void storeChannels4(
     return;
   }
   [[unroll]] for (uint i = 0; i < 4; ++i) {
-    if (channel + i < size) {
-      if (type == ELEMENT_F32) {
-        FloatReference(address + i * 4).value = values[i];
-      } else {
-        HalfWordReference(address + i * 2).value = uint16_t(packElements(type, vec2(values[i], 0.0)));
-      }
-    }
+    if (channel + i < size) { storeElement(type, address + i * elementBytes(type), values[i]); }
   }
 }
 

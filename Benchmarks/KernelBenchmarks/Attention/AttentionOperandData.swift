@@ -70,7 +70,7 @@ extension AttentionRequest {
       set(operand, operands[operand.kind] ?? [], in: &options)
     }
     if resumes {
-      options.initialState = AttentionState(
+      options.initialState = AttentionReference.AttentionState(
         max: numbers(operands[.initialMax] ?? []), sum: numbers(operands[.initialSum] ?? []),
         output: numbers(operands[.initialOutput] ?? []))
     }

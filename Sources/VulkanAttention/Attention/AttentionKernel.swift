@@ -217,8 +217,9 @@ public final class AttentionKernel: Sendable {
     _ pipeline: ComputePipeline, _ buffers: AttentionBuffers, into recorder: Recorder
   ) throws(VulkanError) {
     guard let range = plan.scratch.relativeTerm, let scratch = buffers.scratch,
-      let bias = buffers.operands[.relativeQueryBias], let keys = buffers.operands[.relativeKeys]
+      let keys = buffers.operands[.relativeKeys]
     else { return }
+    let bias = buffers.operands[.relativeQueryBias]
     let term = try scratch.slice(range)
     let isPacked = request.packedSequences != nil
     let tokens = request.packedSequences?.queryTokens ?? request.queryTokens
@@ -235,7 +236,7 @@ public final class AttentionKernel: Sendable {
           try recorder.dispatch(
             pipeline,
             pushConstants: AttentionRelativePushConstants(
-              q: buffers.query.address, queryBias: bias.address, relativeKeys: keys.address,
+              q: buffers.query.address, queryBias: bias?.address ?? 0, relativeKeys: keys.address,
               term: term.address, qBatchStride: isPacked ? 0 : word(request.queryStrides.batch),
               qTokenStride: word(request.queryStrides.token),
               qHeadStride: word(request.queryStrides.head), tokens: UInt32(tokens),
@@ -244,9 +245,8 @@ public final class AttentionKernel: Sendable {
             groups: WorkgroupCount(
               x: min(limits[0], groups - group), y: min(limits[1], request.queryHeads - head),
               z: min(limits[2], batches - batch)),
-            accesses: [
-              .read(buffers.query), .read(bias), .read(keys), .write(term),
-            ])
+            accesses: [.read(buffers.query), .read(keys), .write(term)]
+              + (bias.map { [.read($0)] } ?? []))
         }
       }
     }

@@ -59,7 +59,8 @@ public struct AttentionOperand: Sendable, Hashable {
     case queryStarts = "cu_seqlens_q"
     /// [N + 1] of 32-bit integers (`cu_seqlens_k`).
     case keyStarts = "cu_seqlens_k"
-    /// [B, S, H] of f32: the running maximum (natural) that a resumed attention goes on from.
+    /// [B, S, H] of f32: the running maximum (natural) that a resumed attention goes on from. Weights
+    /// of other normalisers than softmax are relative to nothing; it is not read then, and 0 if returned.
     case initialMax = "initial_max"
     /// [B, S, H] of f32: the running sum of exp(s − max).
     case initialSum = "initial_sum"

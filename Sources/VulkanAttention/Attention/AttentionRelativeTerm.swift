@@ -21,6 +21,7 @@ enum AttentionRelativeTerm {
         "local_size_x": UInt32(workgroupSize), "HEAD_SIZE": UInt32(request.headSize),
         "QUERY_TYPE": request.elementType.shaderConstant,
         "ALIGNED": request.isAligned ? 1 : 0,
+        "HAS_QUERY_BIAS": request.operand(.relativeQueryBias) == nil ? 0 : 1,
         "DISTANCES_PER_GROUP": UInt32(distancesPerGroup),
       ])
   }

@@ -60,7 +60,6 @@ extension AttentionRequest {
     for (kind, needed) in [
       (AttentionOperand.Kind.querySegments, AttentionOperand.Kind.keySegments),
       (.keySegments, .querySegments), (.relativeQueryBias, .relativeKeys),
-      (.relativeKeys, .relativeQueryBias),
     ] where seen.contains(kind) && !seen.contains(needed) {
       throw refuse(
         "operands.\(kind.rawValue)", "given", allowed: "only together with \(needed.rawValue)")
@@ -100,9 +99,10 @@ extension AttentionRequest {
           "valuesAreKeys", "true", allowed: "only where values have the keys' type and strides")
       }
     }
-    if resumes || returnsState, ![.softmax, .softmaxOffByOne].contains(scores.normalizer) {
+    if resumes || returnsState, scores.normalizer == .reluMean {
       throw refuse(
-        "scores.normalizer", "\(scores.normalizer)", allowed: "softmax, where a state goes in or out")
+        "scores.normalizer", "reluMean",
+        allowed: "a normaliser that does not count keys, where a state goes in or out")
     }
     if hasKeySources, keyHeads > Self.mostKeySources {
       throw refuse("keyHeads", "\(keyHeads)", allowed: "at most \(Self.mostKeySources) key sources")
