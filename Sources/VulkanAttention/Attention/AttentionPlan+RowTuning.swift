@@ -34,8 +34,13 @@ extension AttentionPlan {
       // Conversions take instructions as well, and time to compile: D = 256 with 3 keys 2.7 s.
       return channels > 384 ? 2 : 4
     }
-    // 16 keys at D = 64: 7 % faster than 12 with 8 lanes, a third slower with 16 lanes.
-    if device.subgroupSize <= 8, channels <= 128 { return 16 }
+    if device.subgroupSize <= 8 {
+      // 8 lanes: a processor without AVX-512, three instructions for each multiply-add. EPYC 7003 (Zen 3),
+      // both cores, f32: D = 64 4, 5, 6, 7 and 16 keys 82, 92, 72, 76 and 65 GFLOP/s (6 keys 95 with a
+      // slightly different kernel: the compiler is at an edge there); D = 96 4 and 6 keys 82 and 69;
+      // D = 128 never fits, 3, 5 and 8 keys 58, 65 and 67.
+      return channels <= 200 ? max(4, min(12, 640 / channels)) : max(2, 2048 / channels)
+    }
     return max(2, min(16, 1600 / channels))
   }
 
