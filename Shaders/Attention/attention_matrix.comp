@@ -153,7 +153,7 @@ void takeScores(uint firstKey, bool hasHidden, float scale, out float rowMaximum
       scores[i * (SPAN / 4) + c] = uintBitsToFloat(arena[base + c]);
     }
     if (MAPS_SCORES) {
-      [[unroll]] for (uint c = 0; c < SPAN; ++c) {
+      UNROLL for (uint c = 0; c < SPAN; ++c) {
         scores[i * (SPAN / 4) + c / 4][c % 4] = mapScore(
           rows[i], scores[i * (SPAN / 4) + c / 4][c % 4] * rows[i].scale, int(firstKey + part * SPAN + c));
       }

@@ -101,20 +101,37 @@ struct AttentionComparison {
     let options = request.referenceOptions(inputs.operands)
     // With n poisoned keys at the end, a causal row i sees one of them where i ≥ S − n.
     let firstPoisoned = dimensions.queryTokens - checkCase.poisonedKeys
-    let rows = (0..<dimensions.rowCount).filter { row in
-      row / dimensions.queryHeads % dimensions.queryTokens < firstPoisoned
+    // Packed rows outside of every sequence would be left out; the check has none.
+    let allRows = request.packedSequences.map { $0.queryTokens * request.queryHeads }
+    let rows = (0..<(allRows ?? dimensions.rowCount)).filter { row in
+      allRows != nil || row / dimensions.queryHeads % dimensions.queryTokens < firstPoisoned
     }
-    expected = attention(
-      q: inputs.query, k: inputs.key, v: inputs.value, dimensions: dimensions, options: options,
-      rows: rows)
+    func evaluate(_ storage: (q: StorageType, k: StorageType, v: StorageType)?) -> AttentionOutput {
+      if let packed = request.packedDimensions(inputs.operands) {
+        return variableLengthAttention(
+          q: inputs.query.map(Double.init), k: inputs.key.map(Double.init),
+          v: inputs.value.map(Double.init), dimensions: packed, options: options,
+          storage: storage?.q, keyStorage: storage?.k, valueStorage: storage?.v)
+      }
+      guard let storage else {
+        return attention(
+          q: inputs.query, k: inputs.key, v: inputs.value, dimensions: dimensions,
+          options: options, rows: rows)
+      }
+      return lowPrecisionAttention(
+        q: inputs.query.map(Double.init), k: inputs.key.map(Double.init),
+        v: inputs.value.map(Double.init), dimensions: dimensions, options: options,
+        storage: storage.q, keyStorage: storage.k, valueStorage: storage.v, rows: rows)
+    }
+    expected = evaluate(nil)
     lowPrecisionError =
       checkCase.elementType == .f32
       ? nil
       : ErrorMeasure.relativeRMS(
-        actual: lowPrecisionAttention(
-          q: inputs.query.map(Double.init), k: inputs.key.map(Double.init),
-          v: inputs.value.map(Double.init), dimensions: dimensions, options: options,
-          storage: checkCase.elementType.storage, rows: rows
+        actual: evaluate(
+          (
+            request.elementType.storage, request.keyType.storage, request.valueType.storage
+          )
         ).o,
         expected: expected.o
       ).error

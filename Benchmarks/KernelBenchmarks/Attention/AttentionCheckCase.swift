@@ -35,12 +35,14 @@ public struct AttentionCheckCase: Sendable, Hashable {
   public let layout: Layout
   /// What the tensors hold.
   public let data: Data
+  /// The option that the case has beside its sizes.
+  public let option: AttentionCheckOption?
   /// The row of the report that the case belongs to.
   public let group: String
 
   init(
     _ group: String, _ shape: AttentionShape, _ elementType: ElementType, isCausal: Bool = false,
-    layout: Layout = .tokenMajor, data: Data = .normal
+    layout: Layout = .tokenMajor, data: Data = .normal, option: AttentionCheckOption? = nil
   ) {
     self.group = group
     self.shape = shape
@@ -48,11 +50,13 @@ public struct AttentionCheckCase: Sendable, Hashable {
     self.isCausal = isCausal
     self.layout = layout
     self.data = data
+    self.option = option
   }
 
   /// The case's name, by which it is reported and can be run alone.
   public var id: String {
     var id = AttentionWorkload(shape, elementType, isCausal: isCausal).id
+    if let option { id += "-\(option.rawValue)" }
     if layout != .tokenMajor { id += "-\(layout.rawValue)" }
     switch data {
     case .normal: break
@@ -74,6 +78,17 @@ public struct AttentionCheckCase: Sendable, Hashable {
           batch: tokens * (heads * channels + gap) + gap, token: heads * channels + gap,
           head: channels)
       }
+    }
+    if let option {
+      let parts = option.parts(shape)
+      return try AttentionRequest(
+        batchSize: shape.batchSize, queryTokens: shape.queryTokens, keyTokens: shape.keyTokens,
+        queryHeads: shape.queryHeads, keyHeads: shape.keyHeads, headSize: shape.headSize,
+        valueHeadSize: shape.valueHeadSize, elementType: elementType, keyType: parts.keyType,
+        valueType: parts.valueType, mask: parts.mask, scores: parts.scores,
+        operands: parts.operands, packedSequences: parts.packedSequences, returnsLogSumExp: true,
+        resumes: parts.resumes, valuesAreKeys: parts.valuesAreKeys,
+        hasKeySources: parts.hasKeySources)
     }
     let (s, t, h, g) = (shape.queryTokens, shape.keyTokens, shape.queryHeads, shape.keyHeads)
     return try AttentionRequest(
@@ -98,6 +113,13 @@ public struct AttentionCheckCase: Sendable, Hashable {
   func inputs(for request: AttentionRequest) -> AttentionInputs {
     var inputs = AttentionInputs.random(
       for: request, seed: id, queryDeviation: data == .largeScores ? 32 : 1)
+    var generator = SeededGenerator(seed: "\(id) operands")
+    inputs.operands = request.operandData(&generator)
+    if option?.poisonsUnusedKeys == true, let lengths = inputs.operands[.keyLengths] {
+      for (b, length) in integers(lengths).enumerated() {
+        poison(&inputs, batch: b, keys: Int(length)..<shape.keyTokens) { _ in .nan }
+      }
+    }
     let values: (Int) -> Float
     switch data {
     case .normal, .largeScores: return inputs
@@ -105,14 +127,22 @@ public struct AttentionCheckCase: Sendable, Hashable {
     case .infinityInLastKeys: values = { $0 % 2 == 0 ? .infinity : -.infinity }
     }
     for b in 0..<shape.batchSize {
-      for t in shape.keyTokens - poisonedKeys..<shape.keyTokens {
-        let row = (b * shape.keyTokens + t) * shape.keyHeads
-        let keys = row * shape.headSize..<(row + shape.keyHeads) * shape.headSize
-        let vectors = row * shape.valueHeadSize..<(row + shape.keyHeads) * shape.valueHeadSize
-        for index in keys { inputs.key[index] = values(index) }
-        for index in vectors { inputs.value[index] = values(index) }
-      }
+      poison(
+        &inputs, batch: b, keys: shape.keyTokens - poisonedKeys..<shape.keyTokens, with: values)
     }
     return inputs
+  }
+
+  /// Overwrites keys and values of a batch entry.
+  private func poison(
+    _ inputs: inout AttentionInputs, batch b: Int, keys: Range<Int>, with values: (Int) -> Float
+  ) {
+    for t in keys {
+      let row = (b * shape.keyTokens + t) * shape.keyHeads
+      let keys = row * shape.headSize..<(row + shape.keyHeads) * shape.headSize
+      let vectors = row * shape.valueHeadSize..<(row + shape.keyHeads) * shape.valueHeadSize
+      for index in keys { inputs.key[index] = values(index) }
+      for index in vectors { inputs.value[index] = values(index) }
+    }
   }
 }

@@ -21,6 +21,7 @@ public enum AttentionCheckGrid {
   public static func cases(_ depth: CheckDepth) -> [AttentionCheckCase] {
     lengthCases(depth) + headSizeCases(depth) + headCountCases(depth) + layoutCases(depth)
       + largeScoreCases(depth) + hiddenKeyCases(depth) + noVisibleKeyCases(depth)
+      + optionCases(depth)
   }
 
   /// Every type, causal and not.
@@ -58,10 +59,13 @@ public enum AttentionCheckGrid {
       switch depth {
       case .quick: [(8, 8), (128, 128), (40, 72)]
       case .standard:
-        [8, 16, 32, 80, 96, 128, 160, 200, 256].map { ($0, $0) } + mixes
+        [8, 16, 32, 80, 96, 128, 160, 200, 256, 1, 6, 59, 100].map { ($0, $0) } + mixes
+          + [(320, 256), (576, 512)]
       case .full:
         stride(from: 8, through: 256, by: 8).map { ($0, $0) } + mixes
           + stride(from: 8, through: 256, by: 24).map { ($0, 264 - $0) }
+          + [1, 3, 6, 7, 12, 36, 59, 72, 100, 111, 320, 512, 576].map { ($0, $0) }
+          + [(320, 256), (576, 512), (100, 52), (59, 7)]
       }
     return sizes.enumerated().flatMap { index, size in
       // A head size is a pipeline of its own: fewer of them with all variants, causal by turns.
@@ -88,6 +92,35 @@ public enum AttentionCheckGrid {
             batchSize: 3, queryTokens: 17, keyTokens: 33, queryHeads: heads.0,
             keyHeads: heads.1, headSize: 64),
           variant.type, isCausal: variant.isCausal)
+      }
+    }
+  }
+
+  /// Every option; each is a pipeline of its own.
+  private static func optionCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let shape = AttentionShape(
+      batchSize: 3, queryTokens: 33, keyTokens: 65, queryHeads: 4, keyHeads: 2, headSize: 64)
+    let options: [AttentionCheckOption] =
+      depth == .quick
+      ? [.window, .bias, .keyLengths, .packedSequences] : AttentionCheckOption.allCases
+    let types: [ElementType] = depth == .full ? ElementType.allCases : [.f32, .f16]
+    var shapes = [shape]
+    if depth == .full {
+      shapes += [
+        AttentionShape(
+          batchSize: 3, queryTokens: 1, keyTokens: 129, queryHeads: 4, keyHeads: 1, headSize: 40,
+          valueHeadSize: 40),
+        // So many rows that keys and values are packed first.
+        AttentionShape(
+          batchSize: 3, queryTokens: 141, keyTokens: 97, queryHeads: 4, keyHeads: 2, headSize: 64),
+        AttentionShape(
+          batchSize: 3, queryTokens: 20, keyTokens: 37, queryHeads: 2, keyHeads: 2, headSize: 59,
+          valueHeadSize: 59),
+      ]
+    }
+    return options.flatMap { option in
+      shapes.flatMap { shape in
+        types.map { AttentionCheckCase("option \(option.rawValue)", shape, $0, option: option) }
       }
     }
   }

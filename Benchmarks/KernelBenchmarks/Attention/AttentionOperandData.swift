@@ -37,6 +37,19 @@ func memory(_ values: [Int32]) -> [UInt8] {
 }
 
 extension AttentionRequest {
+  /// The sizes of packed sequences as the reference takes them; nil where none are packed.
+  func packedDimensions(
+    _ operands: [AttentionOperand.Kind: [UInt8]]
+  ) -> PackedDimensions? {
+    packedSequences.map { packed in
+      PackedDimensions(
+        queryTokens: packed.queryTokens, keyTokens: packed.keyTokens,
+        queryStarts: integers(operands[.queryStarts] ?? []).map(Int.init),
+        keyStarts: integers(operands[.keyStarts] ?? []).map(Int.init), queryHeads: queryHeads,
+        keyHeads: keyHeads, keyChannels: headSize, valueChannels: valueHeadSize)
+    }
+  }
+
   /// The options as the reference takes them; the scale is the kernel's, rounded to f32.
   ///
   /// - Parameter operands: what lies in the memory of the request's operands.
