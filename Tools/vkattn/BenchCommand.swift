@@ -34,6 +34,7 @@ struct BenchCommand: AsyncParsableCommand {
         vkattn bench --quick
         vkattn bench attention --shape S1024,H8,D64 --type f16 --causal
         vkattn bench --shape S4096,H32,G8,D128 --all-paths --json out.json
+        vkattn bench attention --peers --type f32
         vkattn bench host
 
       The exit status is 1 where a workload fails, and where none could run.
@@ -68,6 +69,13 @@ struct BenchCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Writes the results as one JSON object to a file.", valueName: "file"))
   var json: String?
 
+  @Flag(
+    help: """
+      Runs PyTorch's attention on the same shapes by turns and prints the ratios; in a checkout, with \
+      a Python that has torch (VKATTN_PYTHON names one).
+      """)
+  var peers = false
+
   @OptionGroup var paths: PathOptions
   @OptionGroup var device: DeviceOptions
 
@@ -83,6 +91,7 @@ struct BenchCommand: AsyncParsableCommand {
     // Problems that no device could run are refused before one is opened.
     let workloads = try workloads()
     if let json { try JSONFile(json).checkWritable() }
+    let peer = peers ? try PyTorchPeer() : nil
     let opened = try device.open()
     var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
     console.progress("host")
@@ -91,12 +100,19 @@ struct BenchCommand: AsyncParsableCommand {
       console.progress("ceilings")
       report.ceilings = try DeviceCeilings.measure(on: opened)
       for line in report.heading { console.print(line) }
-      await time(workloads, on: opened, &report)
+      await time(workloads, on: opened, &report, beside: peer)
     } else {
       for line in report.heading { console.print(line) }
     }
     console.clearProgress()
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
+    if !report.peers.isEmpty {
+      for line in report.peers.table.lines { console.print(line) }
+      let ratios = report.peers.map(\.ratio)
+      console.print(
+        "theirs: \(report.peerName); geometric mean \(Numbers.fixed(report.peers.geometricMean, decimals: 2)), "
+          + "least \(Numbers.fixed(ratios.min() ?? .nan, decimals: 2))")
+    }
     for skip in report.skips { console.print("skipped: \(skip)") }
     for failure in report.failures { console.print("FAILED: \(failure)") }
     if let json { try JSONFile(json).write(report.json.text + "\n") }
@@ -122,7 +138,8 @@ struct BenchCommand: AsyncParsableCommand {
   }
 
   private func time(
-    _ workloads: [AttentionWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport
+    _ workloads: [AttentionWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport,
+    beside peer: PyTorchPeer?
   ) async {
     let console = Console.current
     var options = TimingOptions()
@@ -134,7 +151,18 @@ struct BenchCommand: AsyncParsableCommand {
       for choice in choices {
         console.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
         do {
-          report.results.append(try await benchmark.run(workload, choice))
+          let first = try await benchmark.run(workload, choice)
+          report.results.append(first)
+          if let peer {
+            // Ours, theirs, theirs, ours: other load hits both alike.
+            let theirs = try [peer.time(workload), peer.time(workload)]
+            let second = try await benchmark.run(workload, choice)
+            report.peerName = theirs[0].name
+            report.peers.append(
+              PeerComparison(
+                id: workload.id, path: first.path, ours: (first.gigaflops + second.gigaflops) / 2,
+                theirs: theirs.reduce(0) { $0 + $1.result.gflops } / 2))
+          }
         } catch AttentionError.pathUnavailable(let path, let reason) {
           report.skips.append("\(workload.id) on \(path.rawValue): \(reason)")
         } catch {

@@ -18,6 +18,14 @@ extension BenchmarkReport {
         ]
       } ?? .null,
       "results": .array(results.map(json(of:))),
+      "peers": .array(
+        peers.map { row in
+          [
+            "id": .string(row.id), "path": .string(row.path), "gflops_ours": .number(row.ours),
+            "gflops_theirs": .number(row.theirs), "ratio": .number(row.ratio),
+            "theirs": .string(peerName),
+          ]
+        }),
       "skips": .array(skips.map(JSONText.string)),
       "failures": .array(failures.map(JSONText.string)),
     ]

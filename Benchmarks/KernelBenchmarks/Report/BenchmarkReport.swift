@@ -54,6 +54,11 @@ public struct BenchmarkReport: Sendable {
   /// Workloads that failed, with the reason.
   public var failures: [String] = []
 
+  /// Workloads beside what users would pick instead.
+  public var peers: [PeerComparison] = []
+  /// What the peer ran on.
+  public var peerName = ""
+
   /// A report of nothing yet.
   public init(device: String, driver: String, commit: String) {
     self.device = device
