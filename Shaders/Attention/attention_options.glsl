@@ -225,9 +225,10 @@ void openProblem() {
   windowLeft = -1;
   windowRight = -1;
   if (HAS(OPTION_WINDOW)) {
-    // 2^30: sums with a position stay in range.
-    windowLeft = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2, OPTION_BLOCK.windowLeft), 1 << 30);
-    windowRight = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2 + 1, OPTION_BLOCK.windowRight), 1 << 30);
+    // Sums with a position must stay in range.
+    const int largest = (1 << 30) - 1;
+    windowLeft = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2, OPTION_BLOCK.windowLeft), largest);
+    windowRight = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2 + 1, OPTION_BLOCK.windowRight), largest);
   }
   slope = HAS(OPTION_ALIBI) ? loadFloat(TENSOR_ALIBI_SLOPES, tensorIndex(TENSOR_ALIBI_SLOPES, 0)) * LOG2_E : 0.0;
 }

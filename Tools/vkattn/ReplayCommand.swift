@@ -17,14 +17,14 @@ struct ReplayCommand: AsyncParsableCommand {
         vkattn replay --all-paths case.safetensors
 
       A path that cannot run a case is a skip. A sound case that asks for something no kernel does \
-      (a window, another op, …) is unsupported: it is listed and counted, and fails nothing by \
-      itself. The exit status is 2 where a file is malformed, else 1 where a case fails or none \
-      passes, else 0.
+      (another op, a head size beyond the kernels) is unsupported: it is listed and counted, and fails \
+      nothing by itself. The exit status is 2 where a file is malformed, else 1 where a case fails or \
+      none passes, else 0.
       """)
 
   @Argument(
     help: ArgumentHelp(
-      "Case files, or folders of them; Tests/Cases/attention if none is named.",
+      "Case files, or folders of them; those under Tests/Cases if none is named.",
       valueName: "file"))
   var files: [String] = []
 
@@ -34,16 +34,18 @@ struct ReplayCommand: AsyncParsableCommand {
   @OptionGroup var paths: PathOptions
   @OptionGroup var device: DeviceOptions
 
-  private static let shippedCases = "Tests/Cases/attention"
+  private static let shippedCases = ["attention", "attention-options", "attention-varlen"].map {
+    "Tests/Cases/\($0)"
+  }
 
   /// The files named, with those of the folders among them in the order of their names.
   private func caseFiles() throws(CommandFailure) -> [String] {
     var found: [String] = []
-    for path in files.isEmpty ? [Self.shippedCases] : files {
+    for path in files.isEmpty ? Self.shippedCases : files {
       guard let names = folderContents(path) else {
         if files.isEmpty {
           throw CommandFailure(
-            .wrongInput, "no file named, and there is no folder \(Self.shippedCases) here")
+            .wrongInput, "no file named, and there is no folder \(path) here")
         }
         found.append(path)
         continue

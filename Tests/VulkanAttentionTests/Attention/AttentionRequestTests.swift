@@ -38,10 +38,10 @@ import Testing
   static let badRequests: [BadRequest] = [
     .init("B = 0", "batchSize", says: "1 to") { try request(b: 0) },
     .init("B < 0", "batchSize", says: "-3") { try request(b: -3) },
-    .init("B too large", "batchSize", says: "1073741824") { try request(b: .max) },
+    .init("B too large", "batchSize", says: "1073741823") { try request(b: .max) },
     .init("S = 0", "queryTokens", says: "1 to") { try request(s: 0) },
     .init("S < 0", "queryTokens", says: "-1") { try request(s: -1) },
-    .init("S too large", "queryTokens", says: "1073741824") { try request(s: 1 << 31) },
+    .init("S too large", "queryTokens", says: "1073741823") { try request(s: 1 << 31) },
     .init("T < 0", "keyTokens", says: "0 to") { try request(t: -1) },
     .init("T least", "keyTokens", says: "0 to") { try request(t: .min) },
     .init("H = 0", "queryHeads", says: "1 to") { try request(h: 0) },
