@@ -131,7 +131,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Opt
   float softcap;                // times log2(e)
   float sigmoidBias;            // times log2(e)
   int reserved;
-  uint64_t carry;
+  uint64_t carry;               // 0 for a piece that has all keys of its rows
 };
 
 #define OPTION_BLOCK OptionBlock(p.options)
@@ -536,6 +536,11 @@ bool continues() {
   return HAS(OPTION_KEY_RANGE) && OPTION_BLOCK.continues != 0;
 }
 
+/// Whether this piece leaves something for the next.
+bool carries() {
+  return HAS(OPTION_KEY_RANGE) && OPTION_BLOCK.carry != 0ul;
+}
+
 // What pieces of one attention leave for the next, for the rows of one tile, f32: maxima [rows], results [rows, E],
 // sums [rows, lanes that share a row]. Maxima stay exponents of 2 and sums stay apart, so that a cut changes no bit.
 
@@ -604,12 +609,12 @@ void storeState(uint token, float reference, float weightSum) {
     FloatReference(tensorAddress(TENSOR_FINAL_SUM) + stateIndex(TENSOR_FINAL_SUM, token) * 4ul).value =
       weightSum * stateScale(reference);
   }
-  if (HAS(OPTION_KEY_RANGE)) { FloatReference(carriedMaximum(token)).value = reference; }
+  if (carries()) { FloatReference(carriedMaximum(token)).value = reference; }
 }
 
 /// Keeps the sum of one of the `lanes` that share a row.
 void storeLaneSum(uint token, const uint lanes, uint lane, float weightSum) {
-  if (HAS(OPTION_KEY_RANGE)) { FloatReference(carriedSum(token, lanes, lane)).value = weightSum; }
+  if (carries()) { FloatReference(carriedSum(token, lanes, lane)).value = weightSum; }
 }
 
 void storeStateChannels4(uint token, uint channel, float reference, vec4 values) {
@@ -619,7 +624,7 @@ void storeStateChannels4(uint token, uint channel, float reference, vec4 values)
       tensorAddress(TENSOR_FINAL_OUTPUT) + stateIndex(TENSOR_FINAL_OUTPUT, token) * 4ul, channel,
       HEAD_SIZE_V, values * stateScale(reference));
   }
-  if (HAS(OPTION_KEY_RANGE)) {
+  if (carries()) {
     storeChannels4(ELEMENT_F32, false, carriedResult(token), channel, HEAD_SIZE_V, values);
   }
 }
