@@ -402,6 +402,11 @@ float boundedTanh(float x) {
   return abs(x) < 0.5 ? series : quotient;
 }
 
+/// A score with a bias, an exponent of 2 with a natural one. -inf hides the key, whatever its score is: NaN too.
+float addBias(float score, float bias) {
+  return bias == -INFINITY ? -INFINITY : fma(bias, LOG2_E, score);
+}
+
 /// The finished score of a key from scale * q.k, both as exponents of 2; -inf where its weight is 0. Any key may
 /// be asked for while the sequence has one.
 float mapScore(Row row, float score, int asked) {
@@ -417,25 +422,23 @@ float mapScore(Row row, float score, int asked) {
     score = cap * boundedTanh(score / cap);
   }
   if (HAS(OPTION_BIAS)) {
-    score = fma(loadElement(BIAS_TYPE, row.bias + uint64_t(key) * elementBytes(BIAS_TYPE)), LOG2_E, score);
+    score = addBias(score, loadElement(BIAS_TYPE, row.bias + uint64_t(key) * elementBytes(BIAS_TYPE)));
   }
   if (HAS(OPTION_KEY_BIAS)) {
-    score = fma(
-      loadFloat(TENSOR_KEY_BIAS, tensorIndex(TENSOR_KEY_BIAS, firstKeyToken + key)), LOG2_E, score);
+    score = addBias(score, loadFloat(TENSOR_KEY_BIAS, tensorIndex(TENSOR_KEY_BIAS, firstKeyToken + key)));
   }
   if (HAS(OPTION_RELATIVE_BIAS)) {
     const int place = clamp(distance, -OPTION_BLOCK.relativeLeft, OPTION_BLOCK.relativeRight)
       + OPTION_BLOCK.relativeLeft;
-    score = fma(
-      loadFloat(TENSOR_RELATIVE_BIAS, tensorIndex(TENSOR_RELATIVE_BIAS, 0) + uint(place)), LOG2_E, score);
+    score = addBias(
+      score, loadFloat(TENSOR_RELATIVE_BIAS, tensorIndex(TENSOR_RELATIVE_BIAS, 0) + uint(place)));
   }
   if (HAS(OPTION_GRID_BIAS)) {
     const int width = OPTION_BLOCK.gridWidth;
     const int dy = row.token / width - key / width + OPTION_BLOCK.gridHeight - 1;
     const int dx = row.token % width - key % width + width - 1;
     const uint place = uint(dy * (2 * width - 1) + dx);
-    score = fma(
-      loadFloat(TENSOR_GRID_BIAS, tensorIndex(TENSOR_GRID_BIAS, place)), LOG2_E, score);
+    score = addBias(score, loadFloat(TENSOR_GRID_BIAS, tensorIndex(TENSOR_GRID_BIAS, place)));
   }
   if (HAS(OPTION_ALIBI)) { score = fma(-slope, float(abs(distance)), score); }
   if (HAS(OPTION_RELU)) {
