@@ -45,6 +45,8 @@ struct MixedTensorTests {
     "Any head size", arguments: [PathVariant.row, .subgroup, .matrix],
     [(1, 1), (3, 3), (6, 6), (59, 59), (100, 100), (192, 128), (320, 256), (576, 512)])
   func headSizes(variant: PathVariant, size: (Int, Int)) async throws {
+    // Large heads take the software driver up to a minute to compile.
+    guard size.0 <= 100 || size.0 == 192 && variant == .row || runsFullTests else { return }
     let request = try AttentionRequest(
       batchSize: 2, queryTokens: 5, keyTokens: 37, queryHeads: 2, keyHeads: 1, headSize: size.0,
       valueHeadSize: size.1, elementType: .f16, mask: .causal, returnsLogSumExp: true)

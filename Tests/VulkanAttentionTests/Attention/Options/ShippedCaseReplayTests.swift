@@ -42,6 +42,8 @@ struct ShippedCaseReplayTests {
     let problem = try Self.load(file)
     let request = try problem.problem().request
     let replay = AttentionReplay(on: device)
+    // Large heads take the software driver up to a minute to compile.
+    if max(request.headSize, request.valueHeadSize) > 192, !runsFullTests { return }
     let isHalf = [request.elementType, request.keyType, request.valueType] == [.f16, .f16, .f16]
     for choice in AttentionPathChoice.all(on: device.capabilities) {
       // The matrix path takes f16 alone.
