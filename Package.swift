@@ -52,7 +52,8 @@ let package = Package(
       name: "AttentionReferenceTests", dependencies: ["AttentionReference", "CaseFiles"]),
     .testTarget(name: "CaseFilesTests", dependencies: ["CaseFiles"]),
     .testTarget(
-      name: "VulkanAttentionTests", dependencies: ["TestSupport", "VulkanAttention"]),
+      name: "VulkanAttentionTests",
+      dependencies: ["TestSupport", "VulkanAttention", "KernelBenchmarks", "CaseFiles"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "KernelBenchmarks", "vkattn"]),
   ],
   swiftLanguageModes: [.v6]

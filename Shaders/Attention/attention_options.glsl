@@ -131,7 +131,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Opt
   float softcap;                // times log2(e)
   float sigmoidBias;            // times log2(e)
   int reserved;
-  uint64_t carry;
+  uint64_t carry;               // 0 for a piece that has all keys of its rows
 };
 
 #define OPTION_BLOCK OptionBlock(p.options)
@@ -403,6 +403,11 @@ float boundedTanh(float x) {
   return abs(x) < 0.5 ? series : quotient;
 }
 
+/// A score with a bias, an exponent of 2 with a natural one. -inf hides the key, whatever its score is: NaN too.
+float addBias(float score, float bias) {
+  return bias == -INFINITY ? -INFINITY : fma(bias, LOG2_E, score);
+}
+
 /// The finished score of a key from scale * q.k, both as exponents of 2; -inf where its weight is 0. Any key may
 /// be asked for while the sequence has one.
 float mapScore(Row row, float score, int asked) {
@@ -418,25 +423,23 @@ float mapScore(Row row, float score, int asked) {
     score = cap * boundedTanh(score / cap);
   }
   if (HAS(OPTION_BIAS)) {
-    score = fma(loadElement(BIAS_TYPE, row.bias + uint64_t(key) * elementBytes(BIAS_TYPE)), LOG2_E, score);
+    score = addBias(score, loadElement(BIAS_TYPE, row.bias + uint64_t(key) * elementBytes(BIAS_TYPE)));
   }
   if (HAS(OPTION_KEY_BIAS)) {
-    score = fma(
-      loadFloat(TENSOR_KEY_BIAS, tensorIndex(TENSOR_KEY_BIAS, firstKeyToken + key)), LOG2_E, score);
+    score = addBias(score, loadFloat(TENSOR_KEY_BIAS, tensorIndex(TENSOR_KEY_BIAS, firstKeyToken + key)));
   }
   if (HAS(OPTION_RELATIVE_BIAS)) {
     const int place = clamp(distance, -OPTION_BLOCK.relativeLeft, OPTION_BLOCK.relativeRight)
       + OPTION_BLOCK.relativeLeft;
-    score = fma(
-      loadFloat(TENSOR_RELATIVE_BIAS, tensorIndex(TENSOR_RELATIVE_BIAS, 0) + uint(place)), LOG2_E, score);
+    score = addBias(
+      score, loadFloat(TENSOR_RELATIVE_BIAS, tensorIndex(TENSOR_RELATIVE_BIAS, 0) + uint(place)));
   }
   if (HAS(OPTION_GRID_BIAS)) {
     const int width = OPTION_BLOCK.gridWidth;
     const int dy = row.token / width - key / width + OPTION_BLOCK.gridHeight - 1;
     const int dx = row.token % width - key % width + width - 1;
     const uint place = uint(dy * (2 * width - 1) + dx);
-    score = fma(
-      loadFloat(TENSOR_GRID_BIAS, tensorIndex(TENSOR_GRID_BIAS, place)), LOG2_E, score);
+    score = addBias(score, loadFloat(TENSOR_GRID_BIAS, tensorIndex(TENSOR_GRID_BIAS, place)));
   }
   if (HAS(OPTION_ALIBI)) { score = fma(-slope, float(abs(distance)), score); }
   if (HAS(OPTION_RELU)) {
@@ -537,6 +540,11 @@ bool continues() {
   return HAS(OPTION_KEY_RANGE) && OPTION_BLOCK.continues != 0;
 }
 
+/// Whether this piece leaves something for the next.
+bool carries() {
+  return HAS(OPTION_KEY_RANGE) && OPTION_BLOCK.carry != 0ul;
+}
+
 // What pieces of one attention leave for the next, for the rows of one tile, f32: maxima [rows], results [rows, E],
 // sums [rows, lanes that share a row]. Maxima stay exponents of 2 and sums stay apart, so that a cut changes no bit.
 
@@ -605,12 +613,12 @@ void storeState(uint token, float reference, float weightSum) {
     FloatReference(tensorAddress(TENSOR_FINAL_SUM) + stateIndex(TENSOR_FINAL_SUM, token) * 4ul).value =
       weightSum * stateScale(reference);
   }
-  if (HAS(OPTION_KEY_RANGE)) { FloatReference(carriedMaximum(token)).value = reference; }
+  if (carries()) { FloatReference(carriedMaximum(token)).value = reference; }
 }
 
 /// Keeps the sum of one of the `lanes` that share a row.
 void storeLaneSum(uint token, const uint lanes, uint lane, float weightSum) {
-  if (HAS(OPTION_KEY_RANGE)) { FloatReference(carriedSum(token, lanes, lane)).value = weightSum; }
+  if (carries()) { FloatReference(carriedSum(token, lanes, lane)).value = weightSum; }
 }
 
 void storeStateChannels4(uint token, uint channel, float reference, vec4 values) {
@@ -620,7 +628,7 @@ void storeStateChannels4(uint token, uint channel, float reference, vec4 values)
       tensorAddress(TENSOR_FINAL_OUTPUT) + stateIndex(TENSOR_FINAL_OUTPUT, token) * 4ul, channel,
       HEAD_SIZE_V, values * stateScale(reference));
   }
-  if (HAS(OPTION_KEY_RANGE)) {
+  if (carries()) {
     storeChannels4(ELEMENT_F32, false, carriedResult(token), channel, HEAD_SIZE_V, values);
   }
 }

@@ -119,8 +119,10 @@ public final class AttentionKernel: Sendable {
       }
       let block = try part(layout.optionBlock)
       let carry = try part(layout.carry)
-      // Pieces go to the queue in their order, so what the first one prepares is there for all.
-      if let block, index == 0 || piece.keys != nil {
+      // Pieces go to the queue in their order, so what the first one prepares is there for all; but a
+      // range of keys is one piece's own, and one with all keys must not find the range before it.
+      let isRanged = piece.keys != nil || index > 0 && plan.pieces[index - 1].keys != nil
+      if let block, index == 0 || isRanged {
         try recorder.update(
           block,
           with: AttentionOptionBlock.bytes(

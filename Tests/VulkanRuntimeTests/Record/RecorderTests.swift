@@ -231,4 +231,75 @@ struct RecorderTests {
     #expect(throws: error) { try recorder.timestamp() }
     #expect(try device.submit(recorder).timestamps().count == 64)
   }
+
+  @Test("An update's bytes arrive, in order with what is before and after it")
+  func update() async throws {
+    let count = 4096
+    let buffer = try device.makeBuffer(byteCount: 16 + count * 4 + 16)
+    let copy = try device.makeBuffer(byteCount: 16 + count * 4 + 16)
+    let recorder = try device.makeRecorder()
+    try recorder.fill(buffer, with: 5)
+    let part = try buffer.slice(16..<16 + count * 4)
+    func bytes(_ factor: UInt32) -> [UInt8] {
+      (0..<UInt32(count)).map { $0 * factor }.withUnsafeBytes { Array($0) }
+    }
+    try recorder.update(part, with: bytes(1))
+    // A dispatch reads it, and it is written again behind the dispatch.
+    let target = try copy.slice(16..<16 + count * 4)
+    try recorder.fill(copy, with: 6)
+    try MultiplyAdd.record(from: part, to: target, on: device, into: recorder)
+    try recorder.update(part, with: bytes(7))
+    try recorder.update(buffer, with: [])
+    // As many bytes as there are, and no more.
+    try recorder.update(buffer, with: [1, 0, 0, 0])
+    try await device.submit(recorder).completed()
+    #expect(
+      try await words(buffer) == [1, 5, 5, 5] + (0..<UInt32(count)).map { $0 * 7 } + [5, 5, 5, 5])
+    #expect(
+      try await words(copy) == [6, 6, 6, 6] + (0..<UInt32(count)).map { $0 * 3 } + [6, 6, 6, 6])
+  }
+
+  @Test("The largest update is taken and a larger one refused")
+  func largestUpdate() async throws {
+    let limit = Recorder.updateByteLimit
+    let buffer = try device.makeBuffer(byteCount: limit + 4, label: "table")
+    let recorder = try device.makeRecorder()
+    try recorder.fill(buffer, with: 9)
+    #expect(
+      throws: VulkanError.limitExceeded(
+        what: "bytes of an update of table", requested: limit + 4, allowed: limit)
+    ) { try recorder.update(buffer, with: [UInt8](repeating: 0, count: limit + 4)) }
+    try recorder.update(buffer, with: [UInt8](repeating: 1, count: limit))
+    try await device.submit(recorder).completed()
+    #expect(
+      try await words(buffer) == [UInt32](repeating: 0x0101_0101, count: limit / 4) + [9])
+  }
+
+  @Test("Updates that do not fit are refused and change nothing")
+  func wrongUpdates() async throws {
+    let buffer = try await device.makeBuffer([UInt32](repeating: 3, count: 4), label: "small")
+    let recorder = try device.makeRecorder()
+    func refused(_ bytes: Int, _ requested: Int, of part: DeviceBuffer, available: Int) {
+      #expect(
+        throws: VulkanError.outOfBounds(
+          what: "an update of small by 4-byte words", requestedBytes: requested,
+          availableBytes: available)
+      ) { try recorder.update(part, with: [UInt8](repeating: 0, count: bytes)) }
+    }
+    refused(20, 20, of: buffer, available: 16)
+    refused(6, 8, of: buffer, available: 16)
+    refused(4, 4, of: try buffer.slice(2..<16), available: 14)
+    let theirs = try TestDevice.open().makeBuffer(byteCount: 16, label: "theirs")
+    let error = #expect(throws: VulkanError.self) {
+      try recorder.update(theirs, with: [0, 0, 0, 0])
+    }
+    guard case .wrongDevice = error else {
+      Issue.record("another error: \(String(describing: error))")
+      return
+    }
+    #expect(recorder.retained.isEmpty)
+    try await device.submit(recorder).completed()
+    #expect(try await words(buffer) == [3, 3, 3, 3])
+    #expect(throws: VulkanError.alreadySubmitted) { try recorder.update(buffer, with: []) }
+  }
 }
