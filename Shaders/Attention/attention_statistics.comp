@@ -41,6 +41,15 @@
 // not a constant after unrolling would make it memory with one gather per access on the software driver, which also
 // runs both sides of an if: skipping a key that is not among the best would save nothing there. On a GPU large lists
 // spill; there, shared memory was not tried.
+//
+// Milliseconds, B1 H8 S=T=1024, [B,S,H,D], AMD EPYC Zen 3, both cores of a busy machine, lavapipe of Mesa 26.1.6, best
+// of 7, beside the attention (path row) in the same minute; good to 20 %:
+//
+//               attention  c of all rows  of the last 32  a of 32 rows   e   x, w: K = 1     8    64
+//   D=64  f32          74             56             1.0           3.0   56           44   108   276
+//     causal           37             22             1.1           1.7   16           16    54   136
+//   D=128 f32         201             84             2.3           4.4   96           80   180   352
+//   D=64  f16          64             80             1.1           1.8   92           84   121   280
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require

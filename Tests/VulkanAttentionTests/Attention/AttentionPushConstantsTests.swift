@@ -8,8 +8,10 @@ import Testing
   /// The shaders that are dispatched with these push constants: every variant of every path,
   /// and the statistics.
   static let shaders = ShaderBinary.all.filter { shader in
-    (AttentionPath.allCases.map { "attention_\($0.rawValue)" } + [AttentionStatisticsPlan.shaderName])
-      .contains { shader.path == "Attention/\($0).comp" }
+    (AttentionPath.allCases.map { "attention_\($0.rawValue)" } + [
+      AttentionStatisticsPlan.shaderName
+    ])
+    .contains { shader.path == "Attention/\($0).comp" }
   }
 
   @Test("There is a shader for every path", arguments: AttentionPath.allCases)

