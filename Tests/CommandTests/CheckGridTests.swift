@@ -87,7 +87,8 @@ import VulkanAttention
     _ = comparison.output(o, problems: &problems)
     _ = comparison.logSumExp(lse, problems: &problems)
     comparison.checkPoisonedRows(
-      AttentionReadback(output: o, logSumExp: lse, state: nil, strayWrites: []), problems: &problems)
+      AttentionReadback(output: o, logSumExp: lse, state: nil, strayWrites: []), problems: &problems
+    )
     return problems
   }
 

@@ -126,7 +126,8 @@ public final class AttentionKernel: Sendable {
         try recorder.update(
           block,
           with: AttentionOptionBlock.bytes(
-            plan, buffers, layout: layout, scratch: buffers.scratch?.address ?? 0,
+            request, operands: buffers.operands, keySources: buffers.keySources, layout: layout,
+            scratch: buffers.scratch?.address ?? 0,
             range: piece.keys.map { keyRange($0, piece, carry: carry?.address ?? 0) }))
       }
       if index == 0 { try prepare(buffers, block: block, into: recorder) }
@@ -170,8 +171,11 @@ public final class AttentionKernel: Sendable {
   private func prepare(
     _ buffers: AttentionBuffers, block: DeviceBuffer?, into recorder: Recorder
   ) throws(VulkanError) {
-    if let relativePipeline {
-      try recordRelativeTerm(relativePipeline, buffers, into: recorder)
+    if let relativePipeline, let range = plan.scratch.relativeTerm, let scratch = buffers.scratch {
+      try AttentionRelativeTerm.record(
+        request, relativePipeline, query: buffers.query, operands: buffers.operands,
+        term: scratch.slice(range), groupLimits: device.capabilities.maxWorkgroupCount,
+        into: recorder)
     }
     guard let packing = plan.packing, let scratch = buffers.scratch else { return }
     let tableAddress =
@@ -212,45 +216,6 @@ public final class AttentionKernel: Sendable {
       try pack(
         value, valuePacker, plan.scratch.packedValues, buffers.value, request.valueStrides,
         isValue: true)
-    }
-  }
-
-  private func recordRelativeTerm(
-    _ pipeline: ComputePipeline, _ buffers: AttentionBuffers, into recorder: Recorder
-  ) throws(VulkanError) {
-    guard let range = plan.scratch.relativeTerm, let scratch = buffers.scratch,
-      let keys = buffers.operands[.relativeKeys]
-    else { return }
-    let bias = buffers.operands[.relativeQueryBias]
-    let term = try scratch.slice(range)
-    let isPacked = request.packedSequences != nil
-    let tokens = request.packedSequences?.queryTokens ?? request.queryTokens
-    let batches = isPacked ? 1 : request.batchSize
-    let extent = request.scores.relativeExtent
-    let groups =
-      ceilingDivide(tokens, AttentionRelativeTerm.workgroupSize)
-      * ceilingDivide(extent, AttentionRelativeTerm.distancesPerGroup)
-    let limits = device.capabilities.maxWorkgroupCount
-    func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
-    for batch in stride(from: 0, to: batches, by: limits[2]) {
-      for head in stride(from: 0, to: request.queryHeads, by: limits[1]) {
-        for group in stride(from: 0, to: groups, by: limits[0]) {
-          try recorder.dispatch(
-            pipeline,
-            pushConstants: AttentionRelativePushConstants(
-              q: buffers.query.address, queryBias: bias?.address ?? 0, relativeKeys: keys.address,
-              term: term.address, qBatchStride: isPacked ? 0 : word(request.queryStrides.batch),
-              qTokenStride: word(request.queryStrides.token),
-              qHeadStride: word(request.queryStrides.head), tokens: UInt32(tokens),
-              heads: UInt32(request.queryHeads), extent: UInt32(extent),
-              firstGroup: UInt32(group), firstHead: UInt32(head), firstBatch: UInt32(batch)),
-            groups: WorkgroupCount(
-              x: min(limits[0], groups - group), y: min(limits[1], request.queryHeads - head),
-              z: min(limits[2], batches - batch)),
-            accesses: [.read(buffers.query), .read(keys), .write(term)]
-              + (bias.map { [.read($0)] } ?? []))
-        }
-      }
     }
   }
 }

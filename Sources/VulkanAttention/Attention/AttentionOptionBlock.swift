@@ -27,16 +27,22 @@ struct AttentionOptionBlock {
   private var bytes: [UInt8] = []
 
   /// The block's contents.
+  ///
+  /// - Parameters:
+  ///   - operands: those of the request, where the shader reads them.
+  ///   - keySources: of a request that has them.
+  ///   - scratch: the address of the scratch memory.
+  ///   - range: what a piece does that is cut along the keys.
   static func bytes(
-    _ plan: AttentionPlan, _ buffers: AttentionBuffers, layout: AttentionScratch, scratch: UInt64,
-    range: KeyRange?
+    _ request: AttentionRequest, operands: [AttentionOperand.Kind: DeviceBuffer],
+    keySources: [AttentionKeySource], layout: AttentionScratch, scratch: UInt64,
+    range: KeyRange? = nil
   ) -> [UInt8] {
-    let request = plan.request
     var block = AttentionOptionBlock()
     var entries = [(address: UInt64, layout: OperandLayout?)](
       repeating: (0, nil), count: tensorCount)
     for operand in request.operands {
-      guard let slot = operand.kind.slot, let buffer = buffers.operands[operand.kind] else { continue }
+      guard let slot = operand.kind.slot, let buffer = operands[operand.kind] else { continue }
       entries[slot] = (buffer.address, request.layout(of: operand))
     }
     if let term = layout.relativeTerm {
@@ -72,7 +78,7 @@ struct AttentionOptionBlock {
     block.append(Int32(0))
     block.append(range?.carryAddress ?? 0)
     if layout.keySources != nil {
-      for source in buffers.keySources {
+      for source in keySources {
         block.append(source.key.address)
         block.append(request.valuesAreKeys ? source.key.address : source.value.address)
       }

@@ -25,6 +25,42 @@ enum AttentionRelativeTerm {
         "DISTANCES_PER_GROUP": UInt32(distancesPerGroup),
       ])
   }
+
+  /// Appends what fills `term`.
+  static func record(
+    _ request: AttentionRequest, _ pipeline: ComputePipeline, query: DeviceBuffer,
+    operands: [AttentionOperand.Kind: DeviceBuffer], term: DeviceBuffer, groupLimits: [Int],
+    into recorder: Recorder
+  ) throws(VulkanError) {
+    guard let keys = operands[.relativeKeys] else { return }
+    let bias = operands[.relativeQueryBias]
+    let isPacked = request.packedSequences != nil
+    let tokens = request.packedSequences?.queryTokens ?? request.queryTokens
+    let batches = isPacked ? 1 : request.batchSize
+    let extent = request.scores.relativeExtent
+    let groups = ceilingDivide(tokens, workgroupSize) * ceilingDivide(extent, distancesPerGroup)
+    func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
+    for batch in stride(from: 0, to: batches, by: groupLimits[2]) {
+      for head in stride(from: 0, to: request.queryHeads, by: groupLimits[1]) {
+        for group in stride(from: 0, to: groups, by: groupLimits[0]) {
+          try recorder.dispatch(
+            pipeline,
+            pushConstants: AttentionRelativePushConstants(
+              q: query.address, queryBias: bias?.address ?? 0, relativeKeys: keys.address,
+              term: term.address, qBatchStride: isPacked ? 0 : word(request.queryStrides.batch),
+              qTokenStride: word(request.queryStrides.token),
+              qHeadStride: word(request.queryStrides.head), tokens: UInt32(tokens),
+              heads: UInt32(request.queryHeads), extent: UInt32(extent),
+              firstGroup: UInt32(group), firstHead: UInt32(head), firstBatch: UInt32(batch)),
+            groups: WorkgroupCount(
+              x: min(groupLimits[0], groups - group),
+              y: min(groupLimits[1], request.queryHeads - head),
+              z: min(groupLimits[2], batches - batch)),
+            accesses: [.read(query), .read(keys), .write(term)] + (bias.map { [.read($0)] } ?? []))
+        }
+      }
+    }
+  }
 }
 
 /// The push constants of `attention_relative.comp`, field for field; a test compares the two.

@@ -5,9 +5,13 @@ import Testing
 @testable import VulkanAttention
 
 @Suite struct AttentionPushConstantsTests {
-  /// The shaders that are dispatched with these push constants: every variant of every path.
+  /// The shaders that are dispatched with these push constants: every variant of every path,
+  /// and the statistics.
   static let shaders = ShaderBinary.all.filter { shader in
-    AttentionPath.allCases.contains { shader.path == "Attention/attention_\($0.rawValue).comp" }
+    (AttentionPath.allCases.map { "attention_\($0.rawValue)" } + [
+      AttentionStatisticsPlan.shaderName
+    ])
+    .contains { shader.path == "Attention/\($0).comp" }
   }
 
   @Test("There is a shader for every path", arguments: AttentionPath.allCases)
