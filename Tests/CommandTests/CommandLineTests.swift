@@ -40,10 +40,10 @@ import VulkanAttention
     ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay", "/"],
     ["bench", "--samples", "0"], ["bench", "--shape", "S1"], ["bench", "--type", "f64"],
     ["bench", "--quick", "--shape", "S1,H1,D8"], ["bench", "--shape", "S1,H3,G2,D8"],
-    ["bench", "--shape", "S0,H1,D8"], ["bench", "--shape", "S1,H1,D12"],
+    ["bench", "--shape", "S0,H1,D8"], ["bench", "--shape", "S1,H1,D0"],
     ["bench", "--shape", "B99999999,S99999999,H99999999,D256"],
     ["bench", "--shape", "S1,H1,D8", "--json", "/no/such/folder/file.json"],
-    ["plan"], ["plan", "--shape", "S1,H1,D264"], ["check", "--only", "no case has this"],
+    ["plan"], ["plan", "--shape", "S1,H1,D577"], ["check", "--only", "no case has this"],
     ["devices", "--log-level", "loud"],
   ])
   func wrongCommandLines(_ arguments: [String]) async {

@@ -239,8 +239,9 @@ extension AttentionRequest {
     switch operand.kind {
     case .bias, .keyBias:
       return memory(normal().map { $0 > 1.3 ? -.infinity : $0 }, operand.elementType)
-    case .mask: return normal().flatMap { value in (0..<4).map { UInt8(value > Float($0) - 2 ? 1 : 0) } }
-      .prefix(byteCount) + [UInt8](repeating: 1, count: byteCount % 4)
+    case .mask:
+      return normal().flatMap { value in (0..<4).map { UInt8(value > Float($0) - 2 ? 1 : 0) } }
+        .prefix(byteCount) + [UInt8](repeating: 1, count: byteCount % 4)
     case .maskBits, .treeBits:
       return (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
     case .querySegments, .keySegments: return memory(random(0...2))

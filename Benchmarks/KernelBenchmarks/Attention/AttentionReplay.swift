@@ -127,10 +127,12 @@ public struct AttentionReplay: Sendable {
     let heads = attentionCase.queryHeads
     let starts = attentionCase.cuSeqlensQ?.integers()
     let rows =
-      (starts?.first ?? 0) * heads..<(starts?.last ?? attentionCase.batch * attentionCase.queryTokens) * heads
+      (starts?.first ?? 0)
+      * heads..<(starts?.last ?? attentionCase.batch * attentionCase.queryTokens) * heads
     if let expected = attentionCase.expectedO {
       let elements =
-        rows.lowerBound * attentionCase.valueChannels..<rows.upperBound * attentionCase.valueChannels
+        rows.lowerBound * attentionCase.valueChannels..<rows.upperBound
+        * attentionCase.valueChannels
       compare(
         "o",
         .relativeRMS(

@@ -51,7 +51,11 @@ struct PieceCutter {
       var limit = min(tileCount, start + device.maxWorkgroupCount[0])
       while end < limit {
         let middle = (end + limit + 1) / 2
-        if operations(start..<middle) * copies <= budget { end = middle } else { limit = middle - 1 }
+        if operations(start..<middle) * copies <= budget {
+          end = middle
+        } else {
+          limit = middle - 1
+        }
       }
       let tiles = start..<end
       if tiles.count == 1, operations(tiles) * copies > budget {

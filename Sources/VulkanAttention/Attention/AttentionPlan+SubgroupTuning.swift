@@ -19,7 +19,8 @@ extension AttentionPlan {
     func sharedBytes(_ request: AttentionRequest) -> Int {
       guard isStaged else { return 16 }
       func steps(_ channels: Int, _ type: ElementType) -> Int {
-        ceilingDivide(channels, (type == .f32 || isWidened || !request.isAligned ? 4 : 8) * lanesPerRow)
+        ceilingDivide(
+          channels, (type == .f32 || isWidened || !request.isAligned ? 4 : 8) * lanesPerRow)
       }
       let steps =
         steps(request.headSize, request.keyType)

@@ -134,7 +134,8 @@ public final class Recorder {
   /// - Throws: `outOfBounds`, `limitExceeded`, `wrongDevice`, `alreadySubmitted`.
   public func update(_ buffer: DeviceBuffer, with bytes: [UInt8]) throws(VulkanError) {
     let commands = try openCommands()
-    guard bytes.count <= buffer.byteCount, bytes.count % 4 == 0, buffer.offsetInBlock % 4 == 0 else {
+    guard bytes.count <= buffer.byteCount, bytes.count % 4 == 0, buffer.offsetInBlock % 4 == 0
+    else {
       throw .outOfBounds(
         what: "an update of \(buffer.label) by 4-byte words",
         requestedBytes: (bytes.count + 3) / 4 * 4, availableBytes: buffer.byteCount)

@@ -108,7 +108,8 @@ import Testing
         * Double(request.headSize + request.valueHeadSize)
       let share = piece.keys.map { Double($0.count) / Double(request.keyTokens) } ?? 1
       // A causal tile sees its keys unevenly: cut along them, the parts are equal in keys.
-      let slack = piece.keys == nil ? 1.0 : 1.0 + Double(tile.keysPerStep) / Double(request.keyTokens)
+      let slack =
+        piece.keys == nil ? 1.0 : 1.0 + Double(tile.keysPerStep) / Double(request.keyTokens)
       try #require(work * share <= budget * slack || piece.keys?.count == tile.keysPerStep)
     }
 

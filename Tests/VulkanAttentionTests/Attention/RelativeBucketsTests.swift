@@ -26,7 +26,8 @@ import Testing
     #expect([-128, -1 << 40, Int.min].map(buckets.bucket) == [15, 15, 15])
     #expect([128, 1 << 40, Int.max].map(buckets.bucket) == [31, 31, 31])
     let oneSided = try RelativeBuckets(isBidirectional: false)
-    #expect([0, 1, 500].map(oneSided.bucket) == [0, 0, 0] && oneSided.bucket(ofDistance: -15) == 15)
+    #expect(
+      [0, 1, 500].map(oneSided.bucket) == [0, 0, 0] && oneSided.bucket(ofDistance: -15) == 15)
   }
 
   @Test("Buckets that cannot be are refused")

@@ -37,12 +37,14 @@ import Testing
   }
 
   @Test(
-    "Every tile, head, batch entry and key once, within the budget", arguments: SampleDevice.allCases)
+    "Every tile, head, batch entry and key once, within the budget",
+    arguments: SampleDevice.allCases)
   func cuts(sample: SampleDevice) throws {
     let device = try sample.capabilities()
     var cutAlongKeys = 0
     for request in try Self.requests() {
-      let whole = 2.0 * Double(request.batchSize * request.queryHeads) * 128
+      let whole =
+        2.0 * Double(request.batchSize * request.queryHeads) * 128
         * Double(request.visiblePairs)
       for path in AttentionPath.allCases {
         guard (try? AttentionPlan(request, device: device, path: path)) != nil else { continue }
@@ -131,7 +133,9 @@ import Testing
           operands: ([kind] + (partner[kind].map { [$0] } ?? [])).map { AttentionOperand($0) })
       else {
         // What only packed sequences and states bring along.
-        #expect(kind.isWritten || [.queryStarts, .keyStarts, .initialMax, .initialSum, .initialOutput].contains(kind))
+        #expect(
+          kind.isWritten
+            || [.queryStarts, .keyStarts, .initialMax, .initialSum, .initialOutput].contains(kind))
         continue
       }
       let plan = try AttentionPlan(request, device: device)

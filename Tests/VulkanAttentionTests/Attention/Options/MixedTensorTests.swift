@@ -24,7 +24,8 @@ struct MixedTensorTests {
           queryTokens: 5, keyTokens: 37, queryHeads: 2, keyHeads: 1, headSize: 8,
           elementType: query, keyType: key, valueType: value, outputType: types[(k + v) % 3],
           mask: .causal, returnsLogSumExp: true)
-        try await OptionProblem(request).expectExact(variant, on: device, "q \(query), k \(key), v \(value)")
+        try await OptionProblem(request).expectExact(
+          variant, on: device, "q \(query), k \(key), v \(value)")
       }
     }
   }
@@ -46,7 +47,9 @@ struct MixedTensorTests {
     [(1, 1), (3, 3), (6, 6), (59, 59), (100, 100), (192, 128), (320, 256), (576, 512)])
   func headSizes(variant: PathVariant, size: (Int, Int)) async throws {
     // Large heads take the software driver up to a minute to compile.
-    guard size.0 <= 100 || size.0 == 192 && variant == .row || runsFullTests else { return }
+    guard size.0 <= 100 || size.0 == 192 && variant == .row || runsFullTests else {
+      try Test.cancel("heads of \(size) on \(variant) take VKATTN_FULL_TESTS=1")
+    }
     let request = try AttentionRequest(
       batchSize: 2, queryTokens: 5, keyTokens: 37, queryHeads: 2, keyHeads: 1, headSize: size.0,
       valueHeadSize: size.1, elementType: .f16, mask: .causal, returnsLogSumExp: true)
@@ -94,7 +97,9 @@ struct MixedTensorTests {
     expectSameBits(values, expected.output, "o")
   }
 
-  @Test("Values that are keys, and sources of their own, change no bit", arguments: TypedPath.optionPaths)
+  @Test(
+    "Values that are keys, and sources of their own, change no bit",
+    arguments: TypedPath.optionPaths)
   func aliases(path: TypedPath) async throws {
     // From 256 rows on the row path packs keys.
     for queries in path.variant == .row ? [9, 256] : [9] {

@@ -177,7 +177,8 @@ struct OptionBuffersTests {
 
   @Test("Rows that are not aligned need no more than their element's alignment")
   func elementAlignment() throws {
-    let request = try AttentionRequest(queryTokens: 4, queryHeads: 2, headSize: 6, elementType: .f16)
+    let request = try AttentionRequest(
+      queryTokens: 4, queryHeads: 2, headSize: 6, elementType: .f16)
     let kernel = try AttentionKernel(request, on: device, path: .row)
     let whole = try device.makeBuffer(byteCount: 1024)
     let good = try buffers(kernel)

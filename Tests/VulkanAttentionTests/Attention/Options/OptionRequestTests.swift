@@ -45,8 +45,8 @@ import Testing
     .init("window left < 0", "mask.windowLeft", says: "-1") {
       try request(mask: { $0.windowLeft = -1 })
     },
-    .init("window left too wide", "mask.windowLeft", says: "1073741824") {
-      try request(mask: { $0.windowLeft = 1 << 30 + 1 })
+    .init("window left too wide", "mask.windowLeft", says: "1073741823") {
+      try request(mask: { $0.windowLeft = 1 << 30 })
     },
     .init("window right < 0", "mask.windowRight", says: "-2") {
       try request(mask: { $0.windowRight = -2 })
@@ -101,7 +101,9 @@ import Testing
     ].map { kind in
       .init("\(kind) given", "operands", says: kind.rawValue) { try request([.init(kind)]) }
     } + [
-      .init("bias twice", "operands.bias", says: "twice") { try request([.init(.bias), .init(.bias)]) },
+      .init("bias twice", "operands.bias", says: "twice") {
+        try request([.init(.bias), .init(.bias)])
+      },
       .init("lengths shared", "operands.kv_lengths", says: "axis") {
         try request([.init(.keyLengths, shared: .batch)])
       },
@@ -196,7 +198,7 @@ import Testing
     _ = try Self.request(
       [.init(.querySegments), .init(.keySegments), .init(.relativeKeys), .init(.relativeQueryBias)])
     _ = try Self.request(
-      mask: { ($0.windowLeft, $0.windowRight, $0.chunkSize) = (0, 1 << 30, 1) })
+      mask: { ($0.windowLeft, $0.windowRight, $0.chunkSize) = (0, (1 << 30) - 1, 1) })
     _ = try Self.request(h: 2048, hasKeySources: true)
     _ = try Self.request([.init(.treeBits)], packed: Self.packed, scores: { $0.treeTokens = 1 })
     let request = try Self.request(keyType: .bf16, valuesAreKeys: true)
