@@ -43,7 +43,7 @@
 // spill; there, shared memory was not tried.
 //
 // Milliseconds, B1 H8 S=T=1024, [B,S,H,D], AMD EPYC Zen 3, both cores of a busy machine, lavapipe of Mesa 26.1.6, best
-// of 7, beside the attention (path row) in the same minute; good to 20 %:
+// of 7, beside the attention (path row) in the same minute; one run on a busy machine, so compare neighbours only:
 //
 //               attention  c of all rows  of the last 32  a of 32 rows   e   x, w: K = 1     8    64
 //   D=64  f32          74             56             1.0           3.0   56           44   108   276
