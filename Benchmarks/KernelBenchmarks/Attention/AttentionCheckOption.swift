@@ -219,7 +219,7 @@ extension AttentionRequest {
   /// Data for every operand that the kernel reads.
   func operandData(_ generator: inout SeededGenerator) -> [AttentionOperand.Kind: [UInt8]] {
     var data: [AttentionOperand.Kind: [UInt8]] = [:]
-    for operand in operands where !operand.kind.isReturned {
+    for operand in operands where !operand.kind.isWritten {
       data[operand.kind] = contents(of: operand, &generator)
     }
     return data

@@ -132,7 +132,7 @@ public struct AttentionTensors: Sendable {
         }
       let (tensor, whole) = try await upload(bytes, byteCount, operand.kind.rawValue)
       operands[operand.kind] = tensor
-      if operand.kind.isReturned { states[operand.kind] = whole }
+      if operand.kind.isWritten { states[operand.kind] = whole }
     }
     wholeStates = states
 
