@@ -19,18 +19,16 @@ public final class AttentionKernel: Sendable {
   ///
   /// - Throws: `AttentionError.pathUnavailable` or `device`.
   public init(_ plan: AttentionPlan, on device: ComputeDevice) throws(AttentionError) {
-    func pipeline(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
-      try wrappingDeviceErrors { () throws(VulkanError) in try device.pipeline(description) }
-    }
     let request = plan.request
     self.plan = plan
     self.device = device
-    self.pipeline = try pipeline(plan.pipelineDescription())
+    pipeline = try device.compiled(plan.pipelineDescription())
     if let packing = plan.packing {
-      keyPacker = try pipeline(
+      keyPacker = try device.compiled(
         packing.pipelineDescription(packing.key, request.keyType, request))
       if let value = packing.value {
-        valuePacker = try pipeline(packing.pipelineDescription(value, request.valueType, request))
+        valuePacker = try device.compiled(
+          packing.pipelineDescription(value, request.valueType, request))
       } else {
         valuePacker = nil
       }
@@ -40,7 +38,7 @@ public final class AttentionKernel: Sendable {
     }
     relativePipeline =
       plan.scratch.relativeTerm == nil
-      ? nil : try pipeline(AttentionRelativeTerm.pipelineDescription(request))
+      ? nil : try device.compiled(AttentionRelativeTerm.pipelineDescription(request))
   }
 
   /// Plans and prepares a request.
@@ -217,5 +215,12 @@ public final class AttentionKernel: Sendable {
         value, valuePacker, plan.scratch.packedValues, buffers.value, request.valueStrides,
         isValue: true)
     }
+  }
+}
+
+extension ComputeDevice {
+  /// The pipeline of a description, compiled where no one has before.
+  func compiled(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
+    try wrappingDeviceErrors { () throws(VulkanError) in try pipeline(description) }
   }
 }

@@ -28,19 +28,16 @@ public final class AttentionStatisticsKernel: Sendable {
   public init(
     _ plan: AttentionStatisticsPlan, on device: ComputeDevice
   ) throws(AttentionError) {
-    func pipeline(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
-      try wrappingDeviceErrors { () throws(VulkanError) in try device.pipeline(description) }
-    }
     self.plan = plan
     self.device = device
     var pipelines: [ComputePipeline] = []
     for statistic in plan.request.statistics {
-      pipelines.append(try pipeline(plan.pipelineDescription(statistic)))
+      pipelines.append(try device.compiled(plan.pipelineDescription(statistic)))
     }
     self.pipelines = pipelines
     relativePipeline =
       plan.scratch.relativeTerm == nil
-      ? nil : try pipeline(AttentionRelativeTerm.pipelineDescription(plan.request.attention))
+      ? nil : try device.compiled(AttentionRelativeTerm.pipelineDescription(plan.request.attention))
   }
 
   /// Plans and prepares a request.
