@@ -128,20 +128,11 @@ extension AttentionPushConstants {
     options: UInt64, _ dispatch: AttentionStatisticsPlan.Dispatch
   ) {
     let request = plan.request.attention
-    q = bindings.query.address
-    k = bindings.keys.first?.address ?? 0
-    v = result.second?.address ?? 0
-    o = result.output.address
-    lse = bindings.logSumExp.address
-    self.options = options
-    // Strides along an axis of extent 1 are not checked and not used.
-    func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
-    qBatchStride = word(request.queryStrides.batch)
-    qTokenStride = word(request.queryStrides.token)
-    qHeadStride = word(request.queryStrides.head)
-    kBatchStride = word(request.keyStrides.batch)
-    kTokenStride = word(request.keyStrides.token)
-    kHeadStride = word(request.keyStrides.head)
+    self.init(
+      request, q: bindings.query.address, k: bindings.keys.first?.address ?? 0,
+      v: result.second?.address ?? 0, o: result.output.address, lse: bindings.logSumExp.address,
+      options: options, keyStrides: request.keyStrides, firstTile: dispatch.tiles.lowerBound,
+      firstHead: dispatch.heads.lowerBound, firstBatch: dispatch.batches.lowerBound)
     // The rows that are walked: vTokenStride ..< oTokenStride.
     var rows = 0..<request.queryTokens
     switch statistic {
@@ -150,19 +141,7 @@ extension AttentionPushConstants {
     case .probabilities(let rowCount): rows = 0..<rowCount
     case .entropy, .topKeys: break
     }
-    vBatchStride = 0
     vTokenStride = UInt32(rows.lowerBound)
-    vHeadStride = 0
-    oBatchStride = 0
     oTokenStride = UInt32(rows.upperBound)
-    oHeadStride = 0
-    queryTokens = UInt32(request.queryTokens)
-    keyTokens = UInt32(request.keyTokens)
-    queryHeads = UInt32(request.queryHeads)
-    headsPerGroup = UInt32(request.headsPerGroup)
-    scale = request.scale
-    firstTile = UInt32(dispatch.tiles.lowerBound)
-    firstHead = UInt32(dispatch.heads.lowerBound)
-    firstBatch = UInt32(dispatch.batches.lowerBound)
   }
 }
