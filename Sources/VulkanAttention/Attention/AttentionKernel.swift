@@ -203,7 +203,7 @@ public final class AttentionKernel: Sendable {
           pushConstants: AttentionPackPushConstants(
             request, tensor, source: address, starts: starts?.address ?? 0, strides: strides,
             destination: destination.address, dispatch: dispatch),
-          groups: WorkgroupCount(x: dispatch.groupCount, z: dispatch.batchCount),
+          groups: WorkgroupCount(x: dispatch.groups.count, z: dispatch.batches.count),
           accesses: accesses)
       }
     }

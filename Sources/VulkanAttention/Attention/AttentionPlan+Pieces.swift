@@ -22,8 +22,8 @@ struct PieceCutter {
 
   func pieces() -> [AttentionPlan.Piece] {
     let limits = device.maxWorkgroupCount
-    let heads = portions(of: request.queryHeads, atMost: limits[1])
-    let batches = portions(of: request.batchSize, atMost: limits[2])
+    let heads = Self.portions(of: request.queryHeads, atMost: limits[1])
+    let batches = Self.portions(of: request.batchSize, atMost: limits[2])
     if tileCount <= limits[0], heads.count == 1, batches.count == 1 {
       let copies = Double(request.queryHeads * request.batchSize)
       if operations(0..<tileCount) * copies <= budget {
@@ -75,15 +75,15 @@ struct PieceCutter {
     let perHead = operations(tiles)
     let headsAtOnce = max(1, min(heads.count, Int(budget / perHead)))
     let batchesAtOnce = max(1, min(batches.count, Int(budget / perHead / Double(heads.count))))
-    for batches in portions(of: batches, atMost: batchesAtOnce) {
-      for heads in portions(of: heads, atMost: headsAtOnce) {
+    for batches in Self.portions(of: batches, atMost: batchesAtOnce) {
+      for heads in Self.portions(of: heads, atMost: headsAtOnce) {
         if perHead > budget {
           // Now a single head of a single batch entry.
           let count = Int((perHead / budget).rounded(.up))
           let granularity = tile.keysPerStep
           let keys =
             ceilingDivide(ceilingDivide(request.keyTokens, count), granularity) * granularity
-          for keys in portions(of: 0..<request.keyTokens, atMost: keys) {
+          for keys in Self.portions(of: 0..<request.keyTokens, atMost: keys) {
             pieces.append(.init(tiles: tiles, heads: heads, batches: batches, keys: keys))
           }
         } else {
@@ -93,11 +93,13 @@ struct PieceCutter {
     }
   }
 
-  private func portions(of count: Int, atMost limit: Int) -> [Range<Int>] {
+  /// 0 ..< count in ranges of at most `limit`.
+  static func portions(of count: Int, atMost limit: Int) -> [Range<Int>] {
     portions(of: 0..<count, atMost: limit)
   }
 
-  private func portions(of range: Range<Int>, atMost limit: Int) -> [Range<Int>] {
+  /// A range in ranges of at most `limit`, or of 1 where that is less.
+  static func portions(of range: Range<Int>, atMost limit: Int) -> [Range<Int>] {
     stride(from: range.lowerBound, to: range.upperBound, by: max(1, limit)).map {
       $0..<min($0 + max(1, limit), range.upperBound)
     }

@@ -64,9 +64,7 @@ public struct AttentionStatisticsPlan: Sendable, Hashable {
     let tiles = ceilingDivide(
       statistic.isByKey ? attention.keyTokens : attention.queryTokens, workgroupSize)
     func portions(_ count: Int, _ axis: Int) -> [Range<Int>] {
-      stride(from: 0, to: count, by: groupLimits[axis]).map {
-        $0..<min($0 + groupLimits[axis], count)
-      }
+      PieceCutter.portions(of: count, atMost: groupLimits[axis])
     }
     return portions(attention.batchSize, 2).flatMap { batches in
       portions(attention.queryHeads, 1).flatMap { heads in
