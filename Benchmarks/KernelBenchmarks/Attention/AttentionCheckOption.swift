@@ -217,7 +217,7 @@ extension AttentionCheckOption {
 
 extension AttentionRequest {
   /// Data for every operand that the kernel reads.
-  func operandData(_ generator: inout SeededGenerator) -> [AttentionOperand.Kind: [UInt8]] {
+  func operandData(_ generator: inout SplitMix64) -> [AttentionOperand.Kind: [UInt8]] {
     var data: [AttentionOperand.Kind: [UInt8]] = [:]
     for operand in operands where !operand.kind.isWritten {
       data[operand.kind] = contents(of: operand, &generator)
@@ -226,7 +226,7 @@ extension AttentionRequest {
   }
 
   private func contents(
-    of operand: AttentionOperand, _ generator: inout SeededGenerator
+    of operand: AttentionOperand, _ generator: inout SplitMix64
   ) -> [UInt8] {
     let byteCount = byteCount(of: operand.kind)
     func normal(_ deviation: Float = 1) -> [Float] {

@@ -32,7 +32,7 @@ public struct AttentionInputs: Sendable {
   public static func random(
     for request: AttentionRequest, seed name: String, queryDeviation: Float = 1
   ) -> AttentionInputs {
-    var generator = SeededGenerator(seed: name)
+    var generator = SplitMix64(seed: name)
     func tensor(
       _ tensor: AttentionRequest.Tensor, copies: Int = 1, deviation: Float = 1
     ) -> [Float] {
