@@ -82,27 +82,10 @@ public final class AttentionKernel: Sendable {
     _ buffers: AttentionBuffers, progress: (@Sendable (Double) -> Void)? = nil
   ) async throws(AttentionError) {
     try buffers.check(for: plan, on: device)
-    var pending: [Submission] = []
-    var doneCount = 0
-    func completeFirst() async throws(AttentionError) {
-      do {
-        try await pending.removeFirst().completed()
-      } catch {
-        throw .device(error)
-      }
-      doneCount += 1
-      progress?(Double(doneCount) / Double(plan.pieces.count))
-    }
-    for index in plan.pieces.indices {
-      if Task.isCancelled { throw .device(.cancelled) }
-      // One piece runs while the next one is recorded; more in flight would delay cancellation.
-      if pending.count == 2 { try await completeFirst() }
-      let recorder = try wrappingDeviceErrors(device.makeRecorder)
+    try await device.runPieces(plan.pieces.count, progress: progress) {
+      (index, recorder) throws(AttentionError) in
       try record(pieceAt: index, buffers, into: recorder)
-      pending.append(
-        try wrappingDeviceErrors { () throws(VulkanError) in try device.submit(recorder) })
     }
-    while !pending.isEmpty { try await completeFirst() }
   }
 
   private func record(
