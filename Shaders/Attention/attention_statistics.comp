@@ -6,7 +6,7 @@
 //
 // STATISTIC chooses what is kept of p:
 //
-//   0  key sums      c[b,h,j]   = sum of p[b,h,i,j] over rows i = firstRow ..< S
+//   0  key sums      c[b,h,j]   = sum of p[b,h,i,j] over the last L rows i
 //   1  probabilities a[b,r,h,j] = p[b,h,i_r,j]        for the R listed rows i_r, clamped to 0 ..< S
 //   2  entropy       e[b,i,h]   = -sum over j of p ln p   (0 ln 0 = 0)
 //   3  top keys      x[b,i,h,n], w[b,i,h,n]           the keys of the n-th largest p, and that p; equal ones by
@@ -19,7 +19,7 @@
 //
 // Memory: q [B,S,H,D] and k [B,T,G,D] by strides, of QUERY_TYPE and KEY_TYPE; lse f32 [B,S,H]. Results contiguous at
 // p.o: c f32 [B,H,T], a f32 [B,R,H,T], e f32 [B,S,H], w f32 [B,S,H,K]. At p.v: the rows i_r, int [R], or x,
-// int [B,S,H,K]. p.oTokenStride: the last row + 1 (0), R (1); p.vTokenStride: firstRow (0). T is 1 or more.
+// int [B,S,H,K]. p.vTokenStride: L (0), R (1). T is 1 or more.
 //
 //   0, 1: each invocation owns a key                  2, 3: each invocation owns a query row
 //     k_j in registers                                  q_i in registers
@@ -115,8 +115,8 @@ void walkRows(uint tile) {
   }
   const int firstKey = int(tile * gl_WorkGroupSize.x);
   const int lastKey = firstKey + int(gl_WorkGroupSize.x) - 1;
-  const uint end = p.oTokenStride;
-  uint first = STATISTIC == KEY_SUMS ? p.vTokenStride : 0;
+  const uint end = STATISTIC == KEY_SUMS ? queryTokens : p.vTokenStride;
+  uint first = STATISTIC == KEY_SUMS ? end - min(end, p.vTokenStride) : 0;
   float sum = 0.0;
   // All loops test at their end: the software driver finds out only there that every lane has left.
   for (;;) {

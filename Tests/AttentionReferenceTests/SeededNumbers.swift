@@ -1,16 +1,12 @@
-/// Normal-ish random numbers that are the same in every run: SplitMix64, sums of uniforms.
+import AttentionReference
+
+/// Normal-ish random numbers that are the same in every run: sums of uniforms.
 struct SeededNumbers {
-  private var state: UInt64
+  private var random: SplitMix64
 
-  init(seed: UInt64) { state = seed }
+  init(seed: UInt64) { random = SplitMix64(seed: seed) }
 
-  mutating func bits() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
-  }
+  mutating func bits() -> UInt64 { random.next() }
 
   mutating func uniform() -> Double { Double(bits() >> 11) / 0x1p53 }
 

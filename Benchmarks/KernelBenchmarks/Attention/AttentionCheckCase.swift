@@ -1,3 +1,4 @@
+import AttentionReference
 import VulkanAttention
 
 /// One problem of the check: what is computed, where it lies in memory, and what data it gets.
@@ -113,7 +114,7 @@ public struct AttentionCheckCase: Sendable, Hashable {
   func inputs(for request: AttentionRequest) -> AttentionInputs {
     var inputs = AttentionInputs.random(
       for: request, seed: id, queryDeviation: data == .largeScores ? 32 : 1)
-    var generator = SeededGenerator(seed: "\(id) operands")
+    var generator = SplitMix64(seed: "\(id) operands")
     inputs.operands = request.operandData(&generator)
     if option?.poisonsUnusedKeys == true, let lengths = inputs.operands[.keyLengths] {
       for (b, length) in integers(lengths).enumerated() {

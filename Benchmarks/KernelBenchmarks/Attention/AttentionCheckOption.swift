@@ -217,16 +217,16 @@ extension AttentionCheckOption {
 
 extension AttentionRequest {
   /// Data for every operand that the kernel reads.
-  func operandData(_ generator: inout SeededGenerator) -> [AttentionOperand.Kind: [UInt8]] {
+  func operandData(_ generator: inout SplitMix64) -> [AttentionOperand.Kind: [UInt8]] {
     var data: [AttentionOperand.Kind: [UInt8]] = [:]
-    for operand in operands where !operand.kind.isReturned {
+    for operand in operands where !operand.kind.isWritten {
       data[operand.kind] = contents(of: operand, &generator)
     }
     return data
   }
 
   private func contents(
-    of operand: AttentionOperand, _ generator: inout SeededGenerator
+    of operand: AttentionOperand, _ generator: inout SplitMix64
   ) -> [UInt8] {
     let byteCount = byteCount(of: operand.kind)
     func normal(_ deviation: Float = 1) -> [Float] {

@@ -1,11 +1,6 @@
 import AttentionReference
 import VulkanAttention
 
-extension AttentionOperand.Kind {
-  /// Whether the kernel writes the operand.
-  var isReturned: Bool { [.finalMax, .finalSum, .finalOutput].contains(self) }
-}
-
 /// The elements of an operand's memory as numbers.
 func numbers(_ bytes: [UInt8], _ type: VulkanAttention.ElementType = .f32) -> [Double] {
   bytes.withUnsafeBytes { bytes in

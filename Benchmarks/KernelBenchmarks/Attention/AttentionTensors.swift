@@ -32,7 +32,7 @@ public struct AttentionInputs: Sendable {
   public static func random(
     for request: AttentionRequest, seed name: String, queryDeviation: Float = 1
   ) -> AttentionInputs {
-    var generator = SeededGenerator(seed: name)
+    var generator = SplitMix64(seed: name)
     func tensor(
       _ tensor: AttentionRequest.Tensor, copies: Int = 1, deviation: Float = 1
     ) -> [Float] {
@@ -132,7 +132,7 @@ public struct AttentionTensors: Sendable {
         }
       let (tensor, whole) = try await upload(bytes, byteCount, operand.kind.rawValue)
       operands[operand.kind] = tensor
-      if operand.kind.isReturned { states[operand.kind] = whole }
+      if operand.kind.isWritten { states[operand.kind] = whole }
     }
     wholeStates = states
 

@@ -70,15 +70,8 @@ public struct AttentionDimensions: Sendable, Hashable {
         for h in 0..<queryHeads { chosen.insert(row(batch: b, token: i, head: h)) }
       }
     }
-    // SplitMix64: small, seeded, and the same on every machine.
-    var state = seed
-    while chosen.count < count {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var mixed = state
-      mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-      chosen.insert(Int((mixed ^ (mixed >> 31)) % UInt64(rowCount)))
-    }
+    var random = SplitMix64(seed: seed)
+    while chosen.count < count { chosen.insert(Int(random.next() % UInt64(rowCount))) }
     return chosen.sorted()
   }
 }

@@ -26,12 +26,12 @@ public struct PerScore<Value: Sendable>: Sendable {
 
   func checkShape(_ dimensions: AttentionDimensions, name: String) {
     let queries = queries ?? dimensions.queryTokens
-    checkExtent(batch, dimensions.batch, "\(name): batch must be 1 or B")
-    checkExtent(heads, dimensions.queryHeads, "\(name): heads must be 1 or H")
-    checkExtent(queries, dimensions.queryTokens, "\(name): queries must be 1 or S")
-    precondition(
-      values.count == batch * heads * queries * dimensions.keyTokens,
-      "\(name): expected [batch, heads, queries, T] values")
+    check(
+      values.count, inner: dimensions.keyTokens, name,
+      axes: [
+        ("batch", batch, dimensions.batch), ("heads", heads, dimensions.queryHeads),
+        ("queries", queries, dimensions.queryTokens),
+      ])
   }
 }
 
@@ -83,11 +83,12 @@ public struct PerRow<Value: Sendable>: Sendable {
   }
 
   func checkShape(_ dimensions: AttentionDimensions, name: String) {
-    checkExtent(batch, dimensions.batch, "\(name): batch must be 1 or B")
-    checkExtent(queries, dimensions.queryTokens, "\(name): queries must be 1 or S")
-    checkExtent(heads, dimensions.queryHeads, "\(name): heads must be 1 or H")
-    precondition(
-      values.count == batch * queries * heads, "\(name): expected [batch, queries, heads] values")
+    check(
+      values.count, inner: 1, name,
+      axes: [
+        ("batch", batch, dimensions.batch), ("queries", queries, dimensions.queryTokens),
+        ("heads", heads, dimensions.queryHeads),
+      ])
   }
 }
 
@@ -113,11 +114,9 @@ public struct PerKey<Value: Sendable>: Sendable {
   }
 
   func checkShape(_ dimensions: AttentionDimensions, name: String) {
-    checkExtent(batch, dimensions.batch, "\(name): batch must be 1 or B")
-    checkExtent(heads, dimensions.queryHeads, "\(name): heads must be 1 or H")
-    precondition(
-      values.count == batch * heads * dimensions.keyTokens,
-      "\(name): expected [batch, heads, T] values")
+    check(
+      values.count, inner: dimensions.keyTokens, name,
+      axes: [("batch", batch, dimensions.batch), ("heads", heads, dimensions.queryHeads)])
   }
 }
 
@@ -144,9 +143,8 @@ public struct PerToken<Value: Sendable>: Sendable {
   }
 
   func checkShape(_ dimensions: AttentionDimensions, tokens: Int, name: String) {
-    checkExtent(batch, dimensions.batch, "\(name): batch must be 1 or B")
-    precondition(
-      values.count == batch * tokens * width, "\(name): expected [batch, tokens, width] values")
+    check(
+      values.count, inner: tokens * width, name, axes: [("batch", batch, dimensions.batch)])
   }
 }
 
@@ -164,6 +162,16 @@ public struct HeadWindow: Sendable, Hashable {
   }
 }
 
-private func checkExtent(_ extent: Int, _ full: Int, _ message: @autoclosure () -> String) {
-  precondition(extent == 1 || extent == full, message())
+/// Stops where an axis has neither extent 1 nor its full one, or where the values are not as many as the
+/// extents say.
+private func check(
+  _ count: Int, inner: Int, _ name: String, axes: [(name: String, extent: Int, full: Int)]
+) {
+  for axis in axes {
+    precondition(
+      axis.extent == 1 || axis.extent == axis.full,
+      "\(name): \(axis.name) must be 1 or \(axis.full)")
+  }
+  let extents = axes.map(\.extent) + [inner]
+  precondition(count == extents.reduce(1, *), "\(name): \(count) values, expected \(extents)")
 }

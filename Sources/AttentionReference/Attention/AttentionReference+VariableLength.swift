@@ -132,6 +132,11 @@ extension AttentionOptions {
       "bias, mask and gridBias are not taken with packed sequences")
     let (queries, keys) = (dimensions.queries(of: b), dimensions.keys(of: b))
     let heads = dimensions.queryHeads
+    // Options per token and row are those of one sequence of all tokens.
+    let whole = AttentionDimensions(
+      batch: 1, queryTokens: dimensions.queryTokens, keyTokens: dimensions.keyTokens,
+      queryHeads: heads, keyHeads: dimensions.keyHeads, keyChannels: dimensions.keyChannels,
+      valueChannels: dimensions.valueChannels)
     func own(_ perSequence: [Int]?) -> [Int]? {
       precondition(
         (perSequence?.count ?? dimensions.sequences) == dimensions.sequences,
@@ -142,17 +147,13 @@ extension AttentionOptions {
       _ perToken: PerToken<Value>?, _ tokens: Range<Int>, of count: Int
     ) -> PerToken<Value>? {
       guard let perToken else { return nil }
-      precondition(
-        perToken.batch == 1 && perToken.values.count == count * perToken.width,
-        "options per token must have a value for each packed token")
+      perToken.checkShape(whole, tokens: count, name: "options per token")
       return PerToken(
         Array(perToken.values[elements(tokens, perToken.width)]), width: perToken.width)
     }
     func own(_ perRow: PerRow<Double>?) -> PerRow<Double>? {
       guard let perRow, perRow.queries > 1 else { return perRow }
-      precondition(
-        perRow.batch == 1 && perRow.queries == dimensions.queryTokens,
-        "options per row must have a value for each packed token")
+      perRow.checkShape(whole, name: "options per row")
       return PerRow(
         Array(perRow.values[elements(queries, perRow.heads)]), queries: queries.count,
         heads: perRow.heads)
@@ -168,9 +169,7 @@ extension AttentionOptions {
     options.queryScales = own(queryScales)
     options.gates = own(gates)
     options.keyBias = keyBias.map { keyBias in
-      precondition(
-        keyBias.batch == 1 && keyBias.values.count == keyBias.heads * dimensions.keyTokens,
-        "keyBias must be [1, H or 1, Tk]")
+      keyBias.checkShape(whole, name: "keyBias")
       return PerKey(
         (0..<keyBias.heads).flatMap { h in
           let start = h * dimensions.keyTokens

@@ -51,118 +51,39 @@ public struct AttentionBuffers: Sendable {
     self.scratch = scratch
   }
 
-  /// 16-byte vector loads and stores.
-  private static let alignment = 16
-
-  /// A buffer with what a plan needs of it.
-  private struct Bound {
-    let name: String
-    let buffer: DeviceBuffer
-    let requiredBytes: Int
-    let alignment: Int
-    let isWritten: Bool
-    /// What it may share memory with although it is written: a state is updated in place.
-    var partner: String?
-  }
-
-  private func bound(for plan: AttentionPlan) throws(AttentionError) -> [Bound] {
+  /// Refuses buffers that are missing, too small, misaligned or of another device, and outputs that
+  /// share memory.
+  func check(for plan: AttentionPlan, on device: ComputeDevice) throws(AttentionError) {
     let request = plan.request
-    func tensor(_ tensor: AttentionRequest.Tensor, _ buffer: DeviceBuffer, _ name: String? = nil)
-      -> Bound
-    {
-      Bound(
-        name: name ?? tensor.rawValue, buffer: buffer, requiredBytes: request.byteCount(of: tensor),
-        alignment: request.isAligned ? Self.alignment : request.type(of: tensor).byteCount,
-        isWritten: tensor == .output)
-    }
-    var bound = [tensor(.query, query), tensor(.output, output)]
+    var bound = BoundBuffers(on: device)
+    try bound.bind(.query, of: request, query)
+    try bound.bind(.output, of: request, output)
     if request.hasKeySources {
-      guard keySources.count == request.keyHeads else {
-        throw .invalidArgument(
-          name: "keySources", value: "\(keySources.count) sources",
-          allowed: "one for each of \(request.keyHeads) key heads")
-      }
+      try request.check(keySources)
       for (index, source) in keySources.enumerated() {
-        bound.append(tensor(.key, source.key, "keySources[\(index)].key"))
+        try bound.bind(.key, of: request, source.key, name: "keySources[\(index)].key")
         if !request.valuesAreKeys {
-          bound.append(tensor(.value, source.value, "keySources[\(index)].value"))
+          try bound.bind(.value, of: request, source.value, name: "keySources[\(index)].value")
         }
       }
     } else {
-      bound.append(tensor(.key, key))
-      if request.valuesAreKeys {
-        guard value.address == key.address else {
-          throw .invalidArgument(
-            name: "value", value: "another buffer than key",
-            allowed: "the buffer of the keys, of which the request says that they are the values")
-        }
-      } else {
-        bound.append(tensor(.value, value))
+      try bound.bind(.key, of: request, key)
+      if !request.valuesAreKeys {
+        try bound.bind(.value, of: request, value)
+      } else if value.address != key.address {
+        throw .invalidArgument(
+          name: "value", value: "another buffer than key",
+          allowed: "the buffer of the keys, of which the request says that they are the values")
       }
     }
     if request.returnsLogSumExp {
       guard let logSumExp else { throw .missingLogSumExpBuffer }
-      bound.append(
-        Bound(
-          name: "logSumExp", buffer: logSumExp, requiredBytes: request.logSumExpByteCount,
-          alignment: 4, isWritten: true))
+      try bound.bind(
+        "logSumExp", logSumExp, bytes: request.logSumExpByteCount, isWritten: true)
     }
-    for operand in request.operands {
-      guard let buffer = operands[operand.kind] else {
-        throw .missingOperandBuffer(operand: operand.kind)
-      }
-      bound.append(
-        Bound(
-          name: operand.kind.rawValue, buffer: buffer,
-          requiredBytes: request.byteCount(of: operand.kind),
-          alignment: operand.kind.elementByteCount(operand.elementType),
-          isWritten: operand.kind.isWritten, partner: operand.kind.initialPartner?.rawValue))
-    }
-    for kind in operands.keys.sorted(by: { $0.rawValue < $1.rawValue })
-    where request.operand(kind) == nil {
-      throw .invalidArgument(
-        name: "operands.\(kind.rawValue)", value: "a buffer",
-        allowed: "only what the request names among its operands")
-    }
-    if plan.scratchByteCount > 0 {
-      guard let scratch else { throw .missingScratchBuffer(requiredBytes: plan.scratchByteCount) }
-      bound.append(
-        Bound(
-          name: "scratch", buffer: scratch, requiredBytes: plan.scratchByteCount,
-          alignment: Self.alignment, isWritten: true))
-    }
-    return bound
-  }
-
-  /// Refuses buffers that are missing, too small, misaligned or of another device, and outputs that
-  /// share memory.
-  func check(
-    for plan: AttentionPlan, on device: ComputeDevice
-  ) throws(AttentionError) {
-    let bound = try bound(for: plan)
-    for item in bound {
-      try wrappingDeviceErrors { () throws(VulkanError) in
-        try device.checkOwner(of: item.buffer)
-      }
-      guard item.buffer.byteCount >= item.requiredBytes else {
-        throw .bufferTooSmall(
-          tensor: item.name, requiredBytes: item.requiredBytes,
-          availableBytes: item.buffer.byteCount)
-      }
-      guard item.buffer.address % UInt64(item.alignment) == 0 else {
-        throw .misaligned(
-          tensor: item.name, address: item.buffer.address, requiredAlignment: item.alignment)
-      }
-    }
-    for (index, written) in bound.enumerated() where written.isWritten {
-      for (other, item) in bound.enumerated()
-      where other != index && written.buffer.overlaps(item.buffer) {
-        // Each row reads its state before it writes it.
-        if written.partner == item.name, written.buffer.address == item.buffer.address { continue }
-        if item.partner == written.name, written.buffer.address == item.buffer.address { continue }
-        throw .overlappingOutput(output: written.name, with: item.name)
-      }
-    }
+    try bound.bind(request.operands, of: request, operands)
+    try bound.bindScratch(scratch, bytes: plan.scratchByteCount)
+    try bound.checkOverlaps()
   }
 
   /// What the attention itself does with the buffers, once keys and values are where it reads them.
@@ -183,17 +104,5 @@ public struct AttentionBuffers: Sendable {
   /// The keys and values as the caller has them.
   func sources(of request: AttentionRequest) -> [DeviceBuffer] {
     request.hasKeySources ? keySources.flatMap { [$0.key, $0.value] } : [key, value]
-  }
-}
-
-extension AttentionOperand.Kind {
-  /// The state that an output may be written over.
-  var initialPartner: Self? {
-    switch self {
-    case .finalMax: .initialMax
-    case .finalSum: .initialSum
-    case .finalOutput: .initialOutput
-    default: nil
-    }
   }
 }

@@ -19,18 +19,16 @@ public final class AttentionKernel: Sendable {
   ///
   /// - Throws: `AttentionError.pathUnavailable` or `device`.
   public init(_ plan: AttentionPlan, on device: ComputeDevice) throws(AttentionError) {
-    func pipeline(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
-      try wrappingDeviceErrors { () throws(VulkanError) in try device.pipeline(description) }
-    }
     let request = plan.request
     self.plan = plan
     self.device = device
-    self.pipeline = try pipeline(plan.pipelineDescription())
+    pipeline = try device.compiled(plan.pipelineDescription())
     if let packing = plan.packing {
-      keyPacker = try pipeline(
+      keyPacker = try device.compiled(
         packing.pipelineDescription(packing.key, request.keyType, request))
       if let value = packing.value {
-        valuePacker = try pipeline(packing.pipelineDescription(value, request.valueType, request))
+        valuePacker = try device.compiled(
+          packing.pipelineDescription(value, request.valueType, request))
       } else {
         valuePacker = nil
       }
@@ -40,7 +38,7 @@ public final class AttentionKernel: Sendable {
     }
     relativePipeline =
       plan.scratch.relativeTerm == nil
-      ? nil : try pipeline(AttentionRelativeTerm.pipelineDescription(request))
+      ? nil : try device.compiled(AttentionRelativeTerm.pipelineDescription(request))
   }
 
   /// Plans and prepares a request.
@@ -84,27 +82,10 @@ public final class AttentionKernel: Sendable {
     _ buffers: AttentionBuffers, progress: (@Sendable (Double) -> Void)? = nil
   ) async throws(AttentionError) {
     try buffers.check(for: plan, on: device)
-    var pending: [Submission] = []
-    var doneCount = 0
-    func completeFirst() async throws(AttentionError) {
-      do {
-        try await pending.removeFirst().completed()
-      } catch {
-        throw .device(error)
-      }
-      doneCount += 1
-      progress?(Double(doneCount) / Double(plan.pieces.count))
-    }
-    for index in plan.pieces.indices {
-      if Task.isCancelled { throw .device(.cancelled) }
-      // One piece runs while the next one is recorded; more in flight would delay cancellation.
-      if pending.count == 2 { try await completeFirst() }
-      let recorder = try wrappingDeviceErrors(device.makeRecorder)
+    try await device.runPieces(plan.pieces.count, progress: progress) {
+      (index, recorder) throws(AttentionError) in
       try record(pieceAt: index, buffers, into: recorder)
-      pending.append(
-        try wrappingDeviceErrors { () throws(VulkanError) in try device.submit(recorder) })
     }
-    while !pending.isEmpty { try await completeFirst() }
   }
 
   private func record(
@@ -205,7 +186,7 @@ public final class AttentionKernel: Sendable {
           pushConstants: AttentionPackPushConstants(
             request, tensor, source: address, starts: starts?.address ?? 0, strides: strides,
             destination: destination.address, dispatch: dispatch),
-          groups: WorkgroupCount(x: dispatch.groupCount, z: dispatch.batchCount),
+          groups: WorkgroupCount(x: dispatch.groups.count, z: dispatch.batches.count),
           accesses: accesses)
       }
     }
@@ -217,5 +198,12 @@ public final class AttentionKernel: Sendable {
         value, valuePacker, plan.scratch.packedValues, buffers.value, request.valueStrides,
         isValue: true)
     }
+  }
+}
+
+extension ComputeDevice {
+  /// The pipeline of a description, compiled where no one has before.
+  func compiled(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
+    try wrappingDeviceErrors { () throws(VulkanError) in try pipeline(description) }
   }
 }

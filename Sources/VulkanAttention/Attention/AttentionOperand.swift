@@ -129,10 +129,10 @@ extension AttentionOperand.Kind {
     }
   }
 
-  /// Whether the kernel writes it.
-  var isWritten: Bool { [.finalMax, .finalSum, .finalOutput].contains(self) }
+  /// Whether the kernel writes it: the returned state.
+  public var isWritten: Bool { [.finalMax, .finalSum, .finalOutput].contains(self) }
 
-  /// Its place in the shaders' block of options (`attention_options.glsl`); nil for what only other
+  /// Its place in the shaders' block of options (`attention_option_block.glsl`); nil for what only other
   /// kernels read.
   var slot: Int? {
     switch self {

@@ -1,4 +1,4 @@
-/// Which options a pipeline has: the bits of OPTIONS in `attention_options.glsl`.
+/// Which options a pipeline has: the bits of OPTIONS in `attention_option_block.glsl`.
 struct AttentionOptionBits: OptionSet, Sendable, Hashable {
   let rawValue: UInt32
 

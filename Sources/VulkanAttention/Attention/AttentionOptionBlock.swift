@@ -1,4 +1,4 @@
-/// The block of options in scratch memory, byte for byte as `OptionBlock` in `attention_options.glsl`; a
+/// The block of options in scratch memory, byte for byte as `OptionBlock` in `attention_option_block.glsl`; a
 /// test compares the sizes.
 struct AttentionOptionBlock {
   /// Tensors of the block.

@@ -94,10 +94,8 @@ struct AttentionPacking: Sendable, Hashable {
 
   /// One dispatch that packs a part of a tensor.
   struct Dispatch {
-    let firstGroup: Int
-    let groupCount: Int
-    let firstBatch: Int
-    let batchCount: Int
+    let groups: Range<Int>
+    let batches: Range<Int>
   }
 
   /// The dispatches that pack every token, within the device's limits along x and z.
@@ -107,11 +105,9 @@ struct AttentionPacking: Sendable, Hashable {
     let tokens = ceilingDivide(request.keyTokens, keysPerBlock) * keysPerBlock
     let groups = ceilingDivide(tokens * tensor.heads * tensor.octets, Self.workgroupSize)
     let batches = request.packedSequences == nil ? tensor.batches : request.batchSize
-    return stride(from: 0, to: batches, by: groupLimits[2]).flatMap { batch in
-      stride(from: 0, to: groups, by: groupLimits[0]).map { group in
-        Dispatch(
-          firstGroup: group, groupCount: min(groupLimits[0], groups - group), firstBatch: batch,
-          batchCount: min(groupLimits[2], batches - batch))
+    return PieceCutter.portions(of: batches, atMost: groupLimits[2]).flatMap { batches in
+      PieceCutter.portions(of: groups, atMost: groupLimits[0]).map { groups in
+        Dispatch(groups: groups, batches: batches)
       }
     }
   }
@@ -150,7 +146,7 @@ struct AttentionPackPushConstants: BitwiseCopyable {
     totalTokens = UInt32(request.packedSequences?.keyTokens ?? 0)
     heads = UInt32(request.keyHeads)
     blocks = UInt32(tensor.blocks)
-    firstGroup = UInt32(dispatch.firstGroup)
-    firstBatch = UInt32(dispatch.firstBatch)
+    firstGroup = UInt32(dispatch.groups.lowerBound)
+    firstBatch = UInt32(dispatch.batches.lowerBound)
   }
 }

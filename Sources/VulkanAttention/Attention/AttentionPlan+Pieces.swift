@@ -1,31 +1,23 @@
 /// Cuts a problem into submissions of bounded work.
 struct PieceCutter {
-  let request: AttentionRequest
-  let tile: AttentionTile
+  /// Tiles of one head.
   let tileCount: Int
-  let device: DeviceCapabilities
+  let heads: Int
+  let batches: Int
+  /// The most workgroups of one dispatch along x, y and z.
+  let groupLimits: [Int]
   /// Multiplications and additions of one submission.
   let budget: Double
-
-  /// Of one pair of a query and a key.
-  private var operationsPerPair: Double { 2 * Double(request.headSize + request.valueHeadSize) }
-
-  /// Of some tiles of one head in one batch entry.
-  private func operations(_ tiles: Range<Int>) -> Double {
-    let groups =
-      tile.takesLongTilesFirst
-      ? tileCount - tiles.upperBound..<tileCount - tiles.lowerBound : tiles
-    let end = min(groups.upperBound * tile.queryRows, request.queryTokens)
-    let rows = groups.lowerBound * tile.queryRows..<end
-    return operationsPerPair * Double(request.visiblePairs(rows: rows))
-  }
+  /// The keys along which a single tile of a single head may be cut, at multiples of a step.
+  let keys: (count: Int, step: Int)?
+  /// Multiplications and additions of some tiles of one head in one batch entry.
+  let operations: (Range<Int>) -> Double
 
   func pieces() -> [AttentionPlan.Piece] {
-    let limits = device.maxWorkgroupCount
-    let heads = portions(of: request.queryHeads, atMost: limits[1])
-    let batches = portions(of: request.batchSize, atMost: limits[2])
-    if tileCount <= limits[0], heads.count == 1, batches.count == 1 {
-      let copies = Double(request.queryHeads * request.batchSize)
+    let heads = Self.portions(of: heads, atMost: groupLimits[1])
+    let batches = Self.portions(of: batches, atMost: groupLimits[2])
+    if tileCount <= groupLimits[0], heads.count == 1, batches.count == 1 {
+      let copies = Double(self.heads * self.batches)
       if operations(0..<tileCount) * copies <= budget {
         return [
           AttentionPlan.Piece(
@@ -48,7 +40,7 @@ struct PieceCutter {
     var start = 0
     while start < tileCount {
       var end = start + 1
-      var limit = min(tileCount, start + device.maxWorkgroupCount[0])
+      var limit = min(tileCount, start + groupLimits[0])
       while end < limit {
         let middle = (end + limit + 1) / 2
         if operations(start..<middle) * copies <= budget {
@@ -75,15 +67,13 @@ struct PieceCutter {
     let perHead = operations(tiles)
     let headsAtOnce = max(1, min(heads.count, Int(budget / perHead)))
     let batchesAtOnce = max(1, min(batches.count, Int(budget / perHead / Double(heads.count))))
-    for batches in portions(of: batches, atMost: batchesAtOnce) {
-      for heads in portions(of: heads, atMost: headsAtOnce) {
-        if perHead > budget {
+    for batches in Self.portions(of: batches, atMost: batchesAtOnce) {
+      for heads in Self.portions(of: heads, atMost: headsAtOnce) {
+        if perHead > budget, let keys {
           // Now a single head of a single batch entry.
           let count = Int((perHead / budget).rounded(.up))
-          let granularity = tile.keysPerStep
-          let keys =
-            ceilingDivide(ceilingDivide(request.keyTokens, count), granularity) * granularity
-          for keys in portions(of: 0..<request.keyTokens, atMost: keys) {
+          let step = ceilingDivide(ceilingDivide(keys.count, count), keys.step) * keys.step
+          for keys in Self.portions(of: keys.count, atMost: step) {
             pieces.append(.init(tiles: tiles, heads: heads, batches: batches, keys: keys))
           }
         } else {
@@ -93,13 +83,72 @@ struct PieceCutter {
     }
   }
 
-  private func portions(of count: Int, atMost limit: Int) -> [Range<Int>] {
+  /// 0 ..< count in ranges of at most `limit`.
+  static func portions(of count: Int, atMost limit: Int) -> [Range<Int>] {
     portions(of: 0..<count, atMost: limit)
   }
 
-  private func portions(of range: Range<Int>, atMost limit: Int) -> [Range<Int>] {
+  /// A range in ranges of at most `limit`, or of 1 where that is less.
+  static func portions(of range: Range<Int>, atMost limit: Int) -> [Range<Int>] {
     stride(from: range.lowerBound, to: range.upperBound, by: max(1, limit)).map {
       $0..<min($0 + max(1, limit), range.upperBound)
     }
+  }
+}
+
+extension PieceCutter {
+  /// Cuts an attention.
+  init(
+    _ request: AttentionRequest, tile: AttentionTile, tileCount: Int, device: DeviceCapabilities,
+    budget: Double
+  ) {
+    let operationsPerPair = 2 * Double(request.headSize + request.valueHeadSize)
+    self.init(
+      tileCount: tileCount, heads: request.queryHeads, batches: request.batchSize,
+      groupLimits: device.maxWorkgroupCount, budget: budget,
+      keys: (request.keyTokens, tile.keysPerStep)
+    ) { tiles in
+      let groups =
+        tile.takesLongTilesFirst
+        ? tileCount - tiles.upperBound..<tileCount - tiles.lowerBound : tiles
+      let end = min(groups.upperBound * tile.queryRows, request.queryTokens)
+      let rows = groups.lowerBound * tile.queryRows..<end
+      return operationsPerPair * Double(request.visiblePairs(rows: rows))
+    }
+  }
+}
+
+extension ComputeDevice {
+  /// Runs pieces one behind the other and returns when the last is done. A cancelled task stops before
+  /// the next piece.
+  ///
+  /// - Parameters:
+  ///   - count: the number of pieces.
+  ///   - progress: called with the share of the pieces that are done, up to 1, after each.
+  ///   - record: appends a piece to a recorder.
+  func runPieces(
+    _ count: Int, progress: (@Sendable (Double) -> Void)?,
+    record: (_ index: Int, _ recorder: Recorder) throws(AttentionError) -> Void
+  ) async throws(AttentionError) {
+    var pending: [Submission] = []
+    var doneCount = 0
+    func completeFirst() async throws(AttentionError) {
+      do {
+        try await pending.removeFirst().completed()
+      } catch {
+        throw .device(error)
+      }
+      doneCount += 1
+      progress?(Double(doneCount) / Double(count))
+    }
+    for index in 0..<count {
+      if Task.isCancelled { throw .device(.cancelled) }
+      // One piece runs while the next one is recorded; more in flight would delay cancellation.
+      if pending.count == 2 { try await completeFirst() }
+      let recorder = try wrappingDeviceErrors(makeRecorder)
+      try record(index, recorder)
+      pending.append(try wrappingDeviceErrors { () throws(VulkanError) in try submit(recorder) })
+    }
+    while !pending.isEmpty { try await completeFirst() }
   }
 }

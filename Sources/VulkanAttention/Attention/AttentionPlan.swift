@@ -103,7 +103,7 @@ public struct AttentionPlan: Sendable, Hashable {
     self.tileCount = tileCount
     self.explanation = explanation
     let cutter = PieceCutter(
-      request: request, tile: chosen.tile, tileCount: tileCount, device: device,
+      request, tile: chosen.tile, tileCount: tileCount, device: device,
       budget: operationsPerPiece)
     pieces = cutter.pieces()
     var options = AttentionOptionBits(request)

@@ -28,6 +28,48 @@ struct AttentionPushConstants: BitwiseCopyable {
   var firstHead: UInt32
   var firstBatch: UInt32
 
+  /// The problem's part, the same for all kernels of the family: addresses, the strides of q and k, sizes.
+  /// The strides of v and o are 0.
+  ///
+  /// - Parameters:
+  ///   - keyStrides: the strides of the keys as the shader reads them.
+  ///   - options: the address of the block of options, 0 for none.
+  init(
+    _ request: AttentionRequest, q: UInt64, k: UInt64, v: UInt64, o: UInt64, lse: UInt64,
+    options: UInt64, keyStrides: TensorStrides, firstTile: Int, firstHead: Int, firstBatch: Int
+  ) {
+    self.q = q
+    self.k = k
+    self.v = v
+    self.o = o
+    self.lse = lse
+    self.options = options
+    (qBatchStride, qTokenStride, qHeadStride) = Self.words(request.queryStrides, of: request)
+    (kBatchStride, kTokenStride, kHeadStride) = Self.words(keyStrides, of: request)
+    (vBatchStride, vTokenStride, vHeadStride) = (0, 0, 0)
+    (oBatchStride, oTokenStride, oHeadStride) = (0, 0, 0)
+    queryTokens = UInt32(request.queryTokens)
+    keyTokens = UInt32(request.keyTokens)
+    queryHeads = UInt32(request.queryHeads)
+    headsPerGroup = UInt32(request.headsPerGroup)
+    scale = request.scale
+    self.firstTile = UInt32(firstTile)
+    self.firstHead = UInt32(firstHead)
+    self.firstBatch = UInt32(firstBatch)
+  }
+
+  /// Strides as the shaders take them.
+  private static func words(
+    _ strides: TensorStrides, of request: AttentionRequest
+  ) -> (batch: UInt32, token: UInt32, head: UInt32) {
+    // Strides along an axis of extent 1 are not checked and not used, and packed sequences are one batch
+    // entry, whatever its stride is.
+    (
+      request.packedSequences == nil ? UInt32(clamping: strides.batch) : 0,
+      UInt32(clamping: strides.token), UInt32(clamping: strides.head)
+    )
+  }
+
   /// - Parameters:
   ///   - key: the address of the keys as the shader reads them: the caller's or the packed ones.
   ///   - value: the values, likewise.
@@ -38,37 +80,14 @@ struct AttentionPushConstants: BitwiseCopyable {
     options: UInt64, piece: AttentionPlan.Piece
   ) {
     let request = plan.request
-    q = buffers.query.address
-    k = key
-    v = value
-    o = buffers.output.address
-    lse = request.returnsLogSumExp ? buffers.logSumExp?.address ?? 0 : 0
-    self.options = options
-    // Strides along an axis of extent 1 are not checked and not used.
-    func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
-    // Packed sequences are one batch entry, whatever its stride is.
-    func batch(_ stride: Int) -> UInt32 { request.packedSequences == nil ? word(stride) : 0 }
-    qBatchStride = batch(request.queryStrides.batch)
-    qTokenStride = word(request.queryStrides.token)
-    qHeadStride = word(request.queryStrides.head)
-    let keyStrides = plan.packing?.key.strides ?? request.keyStrides
-    kBatchStride = batch(keyStrides.batch)
-    kTokenStride = word(keyStrides.token)
-    kHeadStride = word(keyStrides.head)
+    self.init(
+      request, q: buffers.query.address, k: key, v: value, o: buffers.output.address,
+      lse: request.returnsLogSumExp ? buffers.logSumExp?.address ?? 0 : 0, options: options,
+      keyStrides: plan.packing?.key.strides ?? request.keyStrides,
+      firstTile: piece.tiles.lowerBound, firstHead: piece.heads.lowerBound,
+      firstBatch: piece.batches.lowerBound)
     let valueStrides = plan.packing.map { ($0.value ?? $0.key).strides } ?? request.valueStrides
-    vBatchStride = batch(valueStrides.batch)
-    vTokenStride = word(valueStrides.token)
-    vHeadStride = word(valueStrides.head)
-    oBatchStride = batch(request.outputStrides.batch)
-    oTokenStride = word(request.outputStrides.token)
-    oHeadStride = word(request.outputStrides.head)
-    queryTokens = UInt32(request.queryTokens)
-    keyTokens = UInt32(request.keyTokens)
-    queryHeads = UInt32(request.queryHeads)
-    headsPerGroup = UInt32(request.headsPerGroup)
-    scale = request.scale
-    firstTile = UInt32(piece.tiles.lowerBound)
-    firstHead = UInt32(piece.heads.lowerBound)
-    firstBatch = UInt32(piece.batches.lowerBound)
+    (vBatchStride, vTokenStride, vHeadStride) = Self.words(valueStrides, of: request)
+    (oBatchStride, oTokenStride, oHeadStride) = Self.words(request.outputStrides, of: request)
   }
 }

@@ -40,9 +40,9 @@ enum AttentionRelativeTerm {
     let extent = request.scores.relativeExtent
     let groups = ceilingDivide(tokens, workgroupSize) * ceilingDivide(extent, distancesPerGroup)
     func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
-    for batch in stride(from: 0, to: batches, by: groupLimits[2]) {
-      for head in stride(from: 0, to: request.queryHeads, by: groupLimits[1]) {
-        for group in stride(from: 0, to: groups, by: groupLimits[0]) {
+    for batches in PieceCutter.portions(of: batches, atMost: groupLimits[2]) {
+      for heads in PieceCutter.portions(of: request.queryHeads, atMost: groupLimits[1]) {
+        for groups in PieceCutter.portions(of: groups, atMost: groupLimits[0]) {
           try recorder.dispatch(
             pipeline,
             pushConstants: AttentionRelativePushConstants(
@@ -51,11 +51,9 @@ enum AttentionRelativeTerm {
               qTokenStride: word(request.queryStrides.token),
               qHeadStride: word(request.queryStrides.head), tokens: UInt32(tokens),
               heads: UInt32(request.queryHeads), extent: UInt32(extent),
-              firstGroup: UInt32(group), firstHead: UInt32(head), firstBatch: UInt32(batch)),
-            groups: WorkgroupCount(
-              x: min(groupLimits[0], groups - group),
-              y: min(groupLimits[1], request.queryHeads - head),
-              z: min(groupLimits[2], batches - batch)),
+              firstGroup: UInt32(groups.lowerBound), firstHead: UInt32(heads.lowerBound),
+              firstBatch: UInt32(batches.lowerBound)),
+            groups: WorkgroupCount(x: groups.count, y: heads.count, z: batches.count),
             accesses: [.read(query), .read(keys), .write(term)] + (bias.map { [.read($0)] } ?? []))
         }
       }

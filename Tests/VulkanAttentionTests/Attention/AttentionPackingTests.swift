@@ -107,10 +107,9 @@ import Testing
         tensor, request, groupLimits: [groupLimit, 65_535, 65_535])
       var next = 0
       for dispatch in dispatches {
-        #expect(dispatch.firstGroup == next && dispatch.firstBatch == 0)
-        #expect(dispatch.batchCount == 1)
-        #expect((1...groupLimit).contains(dispatch.groupCount))
-        next += dispatch.groupCount
+        #expect(dispatch.groups.lowerBound == next && dispatch.batches == 0..<1)
+        #expect((1...groupLimit).contains(dispatch.groups.count))
+        next += dispatch.groups.count
       }
       let items = 40 * 3 * tensor.channels / 8
       #expect(next * AttentionPacking.workgroupSize >= items)
@@ -124,7 +123,7 @@ import Testing
       batchSize: 7, queryTokens: 70, keyTokens: 33, queryHeads: 1, headSize: 8)
     let packing = try #require(AttentionPacking(request, keysPerBlock: 8))
     let dispatches = packing.dispatches(packing.key, request, groupLimits: [100, 1, 3])
-    #expect(dispatches.map(\.firstBatch) == [0, 3, 6])
-    #expect(dispatches.map(\.batchCount) == [3, 3, 1])
+    #expect(dispatches.map(\.batches.lowerBound) == [0, 3, 6])
+    #expect(dispatches.map(\.batches.count) == [3, 3, 1])
   }
 }

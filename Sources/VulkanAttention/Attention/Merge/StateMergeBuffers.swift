@@ -72,29 +72,13 @@ struct StateMergeBindings {
   let merged: DeviceBuffer
   let mergedLogSumExp: DeviceBuffer?
 
-  private typealias Input = (name: String, buffer: DeviceBuffer)
-  private var inputs: [Input] = []
-
   /// - Throws: `AttentionError.invalidArgument`, `missingLogSumExpBuffer`, `bufferTooSmall`,
   ///   `misaligned`, `overlappingOutput`, or `device` for a buffer of another device.
   init(
     _ buffers: StateMergeBuffers, for request: StateMergeRequest, on device: ComputeDevice
   ) throws(AttentionError) {
     self.request = request
-    func bound(
-      _ name: String, _ buffer: DeviceBuffer, bytes: Int, alignment: Int = 4
-    ) throws(AttentionError) -> DeviceBuffer {
-      try wrappingDeviceErrors { () throws(VulkanError) in try device.checkOwner(of: buffer) }
-      guard buffer.byteCount >= bytes else {
-        throw .bufferTooSmall(
-          tensor: name, requiredBytes: bytes, availableBytes: buffer.byteCount)
-      }
-      guard buffer.address % UInt64(alignment) == 0 else {
-        throw .misaligned(tensor: name, address: buffer.address, requiredAlignment: alignment)
-      }
-      return try wrappingDeviceErrors { () throws(VulkanError) in try buffer.slice(0..<bytes) }
-    }
-
+    var bound = BoundBuffers(on: device)
     switch (request.partialStartByteCount, buffers.partialStarts) {
     case (0, nil): starts = nil
     case (0, _?):
@@ -106,18 +90,8 @@ struct StateMergeBindings {
         name: "partialStarts", value: "nil",
         allowed: "a buffer of \(request.rowCount + 1) Int32 for a request with a total of partials")
     case (let bytes, let buffer?):
-      starts = try bound("partialStarts", buffer, bytes: bytes)
+      starts = try bound.bind("partialStarts", buffer, bytes: bytes)
     }
-    merged = try bound(
-      "output", buffers.output, bytes: request.outputByteCount,
-      alignment: request.alignment(of: request.mergedElementType))
-    if request.returnsLogSumExp {
-      guard let buffer = buffers.logSumExp else { throw .missingLogSumExpBuffer }
-      mergedLogSumExp = try bound("logSumExp", buffer, bytes: request.logSumExpByteCount)
-    } else {
-      mergedLogSumExp = nil
-    }
-
     let states: [(name: (output: String, logSumExp: String), state: AttentionState)]
     let partialsPerBuffer: Int
     switch buffers.partials {
@@ -136,56 +110,45 @@ struct StateMergeBindings {
       partialsPerBuffer = 1
     }
     for (name, state) in states {
-      let output = try bound(
+      let output = try bound.bind(
         name.output, state.output, bytes: request.outputByteCount(partials: partialsPerBuffer),
         alignment: request.alignment(of: request.elementType))
-      let logSumExp = try bound(
+      let logSumExp = try bound.bind(
         name.logSumExp, state.logSumExp,
         bytes: request.logSumExpByteCount(partials: partialsPerBuffer))
       outputs.append(output)
       logSumExps.append(logSumExp)
-      inputs += [(name.output, output), (name.logSumExp, logSumExp)]
     }
-    if let starts { inputs.append(("partialStarts", starts)) }
-    try checkOverlaps()
-  }
-
-  private func checkOverlaps() throws(AttentionError) {
-    if let mergedLogSumExp, merged.overlaps(mergedLogSumExp) {
-      throw .overlappingOutput(output: "output", with: "logSumExp")
+    let isAlone = states.count == 2
+    func isFirstApart(_ strides: StateStrides, channels: Int) -> Bool {
+      request.isFirstPartialContiguous(strides, channels: channels, isAlone: isAlone)
     }
-    for (index, input) in inputs.enumerated() {
-      // The first partial's output and log-sum-exp come first.
-      if merged.overlaps(input.buffer), !(index == 0 && isOutputInPlace) {
-        throw .overlappingOutput(output: "output", with: input.name)
-      }
-      if let mergedLogSumExp, mergedLogSumExp.overlaps(input.buffer),
-        !(index == 1 && isLogSumExpInPlace)
-      {
-        throw .overlappingOutput(output: "logSumExp", with: input.name)
-      }
-    }
-  }
-
-  private var isOutputInPlace: Bool {
-    merged.address == outputs[0].address && request.elementType == request.mergedElementType
+    let replacesOutput =
+      request.elementType == request.mergedElementType
       && isFirstApart(request.outputStrides, channels: request.valueHeadSize)
+    merged = try bound.bind(
+      "output", buffers.output, bytes: request.outputByteCount,
+      alignment: request.alignment(of: request.mergedElementType), isWritten: true,
+      over: replacesOutput ? states[0].name.output : nil)
+    if request.returnsLogSumExp {
+      guard let buffer = buffers.logSumExp else { throw .missingLogSumExpBuffer }
+      mergedLogSumExp = try bound.bind(
+        "logSumExp", buffer, bytes: request.logSumExpByteCount, isWritten: true,
+        over: isFirstApart(request.logSumExpStrides, channels: 1)
+          ? states[0].name.logSumExp : nil)
+    } else {
+      mergedLogSumExp = nil
+    }
+    try bound.checkOverlaps()
   }
 
   /// Whether the merged log-sum-exp replaces the first partial one.
-  var isLogSumExpInPlace: Bool {
-    mergedLogSumExp?.address == logSumExps[0].address
-      && isFirstApart(request.logSumExpStrides, channels: 1)
-  }
-
-  private func isFirstApart(_ strides: StateStrides, channels: Int) -> Bool {
-    request.isFirstPartialContiguous(
-      strides, channels: channels, isAlone: outputs.count == 2)
-  }
+  var isLogSumExpInPlace: Bool { mergedLogSumExp?.address == logSumExps[0].address }
 
   /// What a dispatch does that writes the output, the log-sum-exp or both.
   func accesses(writesOutput: Bool, writesLogSumExp: Bool) -> [BufferAccess] {
-    var accesses = inputs.map { BufferAccess.read($0.buffer) }
+    let starts = starts.map { [$0] } ?? []
+    var accesses = (outputs + logSumExps + starts).map { BufferAccess.read($0) }
     if writesOutput { accesses.append(.write(merged)) }
     if writesLogSumExp, let mergedLogSumExp { accesses.append(.write(mergedLogSumExp)) }
     return accesses

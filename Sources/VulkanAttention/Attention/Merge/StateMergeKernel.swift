@@ -25,10 +25,7 @@ public final class StateMergeKernel: Sendable {
   public init(_ plan: StateMergePlan, on device: ComputeDevice) throws(AttentionError) {
     self.plan = plan
     self.device = device
-    let description = try plan.pipelineDescription()
-    pipeline = try wrappingDeviceErrors { () throws(VulkanError) in
-      try device.pipeline(description)
-    }
+    pipeline = try device.compiled(plan.pipelineDescription())
   }
 
   /// Plans and prepares a request.

@@ -61,15 +61,6 @@ struct AttentionStatisticsBindings {
   /// By the statistic's place in the request.
   private(set) var results: [Result] = []
 
-  /// Vector loads, as the attention's.
-  private static let alignment = 16
-
-  private struct Bound {
-    let name: String
-    let buffer: DeviceBuffer
-    let isWritten: Bool
-  }
-
   /// - Throws: `AttentionError.invalidArgument`, `missingLogSumExpBuffer`, `missingOperandBuffer`,
   ///   `missingScratchBuffer`, `bufferTooSmall`, `misaligned`, `overlappingOutput`, or `device` for a buffer of
   ///   another device.
@@ -79,78 +70,24 @@ struct AttentionStatisticsBindings {
   ) throws(AttentionError) {
     let request = plan.request
     let attention = request.attention
-    var bound: [Bound] = []
-    func bind(
-      _ name: String, _ buffer: DeviceBuffer, bytes: Int, alignment: Int = 4,
-      isWritten: Bool = false
-    ) throws(AttentionError) -> DeviceBuffer {
-      try wrappingDeviceErrors { () throws(VulkanError) in try device.checkOwner(of: buffer) }
-      guard buffer.byteCount >= bytes else {
-        throw .bufferTooSmall(
-          tensor: name, requiredBytes: bytes, availableBytes: buffer.byteCount)
-      }
-      guard buffer.address % UInt64(alignment) == 0 else {
-        throw .misaligned(tensor: name, address: buffer.address, requiredAlignment: alignment)
-      }
-      let part = try wrappingDeviceErrors { () throws(VulkanError) in
-        try buffer.slice(0..<bytes)
-      }
-      bound.append(Bound(name: name, buffer: part, isWritten: isWritten))
-      return part
-    }
-    func tensor(
-      _ tensor: AttentionRequest.Tensor, _ name: String, _ buffer: DeviceBuffer
-    ) throws(AttentionError) -> DeviceBuffer {
-      try bind(
-        name, buffer, bytes: attention.byteCount(of: tensor),
-        alignment: attention.isAligned
-          ? Self.alignment : attention.type(of: tensor).byteCount)
-    }
-
-    query = try tensor(.query, "query", buffers.query)
+    var bound = BoundBuffers(on: device)
+    query = try bound.bind(.query, of: attention, buffers.query)
     if attention.hasKeySources {
-      guard buffers.keySources.count == attention.keyHeads else {
-        throw .invalidArgument(
-          name: "keySources", value: "\(buffers.keySources.count) sources",
-          allowed: "one for each of \(attention.keyHeads) key heads")
-      }
+      try attention.check(buffers.keySources)
       var keys: [DeviceBuffer] = []
       for (index, source) in buffers.keySources.enumerated() {
-        keys.append(try tensor(.key, "keySources[\(index)].key", source.key))
+        keys.append(
+          try bound.bind(.key, of: attention, source.key, name: "keySources[\(index)].key"))
       }
       self.keys = keys
     } else {
-      keys = [try tensor(.key, "key", buffers.key)]
+      keys = [try bound.bind(.key, of: attention, buffers.key)]
     }
     guard let logSumExp = buffers.logSumExp else { throw .missingLogSumExpBuffer }
-    self.logSumExp = try bind("logSumExp", logSumExp, bytes: attention.logSumExpByteCount)
-
-    var operands: [AttentionOperand.Kind: DeviceBuffer] = [:]
-    for operand in request.operands {
-      guard let buffer = buffers.operands[operand.kind] else {
-        throw .missingOperandBuffer(operand: operand.kind)
-      }
-      operands[operand.kind] = try bind(
-        operand.kind.rawValue, buffer, bytes: attention.byteCount(of: operand.kind),
-        alignment: operand.kind.elementByteCount(operand.elementType))
-    }
-    for kind in buffers.operands.keys.sorted(by: { $0.rawValue < $1.rawValue })
-    where attention.operand(kind) == nil {
-      throw .invalidArgument(
-        name: "operands.\(kind.rawValue)", value: "a buffer",
-        allowed: "only what the attention names among its operands")
-    }
-    self.operands = operands
-    if plan.scratchByteCount > 0 {
-      guard let scratch = buffers.scratch else {
-        throw .missingScratchBuffer(requiredBytes: plan.scratchByteCount)
-      }
-      self.scratch = try bind(
-        "scratch", scratch, bytes: plan.scratchByteCount, alignment: Self.alignment,
-        isWritten: true)
-    } else {
-      scratch = nil
-    }
+    self.logSumExp = try bound.bind(
+      "logSumExp", logSumExp, bytes: attention.logSumExpByteCount)
+    operands = try bound.bind(request.operands, of: attention, buffers.operands)
+    scratch = try bound.bindScratch(buffers.scratch, bytes: plan.scratchByteCount)
 
     try Self.checkResults(buffers, request)
     func result(
@@ -161,7 +98,7 @@ struct AttentionStatisticsBindings {
           name: name, value: "nil",
           allowed: "a buffer of \(bytes) bytes, for the request asks for the statistic")
       }
-      return try bind(name, buffer, bytes: bytes, isWritten: isWritten)
+      return try bound.bind(name, buffer, bytes: bytes, isWritten: isWritten)
     }
     for statistic in request.statistics {
       let bytes = request.byteCount(of: statistic)
@@ -185,12 +122,7 @@ struct AttentionStatisticsBindings {
           Result(output: output, second: indices, accesses: [.write(indices), .write(output)]))
       }
     }
-    for (index, written) in bound.enumerated() where written.isWritten {
-      for (other, item) in bound.enumerated()
-      where other != index && written.buffer.overlaps(item.buffer) {
-        throw .overlappingOutput(output: written.name, with: item.name)
-      }
-    }
+    try bound.checkOverlaps()
   }
 
   /// Refuses results that nothing was asked for: they would stay as they are.

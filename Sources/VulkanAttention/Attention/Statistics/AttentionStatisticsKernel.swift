@@ -28,19 +28,16 @@ public final class AttentionStatisticsKernel: Sendable {
   public init(
     _ plan: AttentionStatisticsPlan, on device: ComputeDevice
   ) throws(AttentionError) {
-    func pipeline(_ description: PipelineDescription) throws(AttentionError) -> ComputePipeline {
-      try wrappingDeviceErrors { () throws(VulkanError) in try device.pipeline(description) }
-    }
     self.plan = plan
     self.device = device
     var pipelines: [ComputePipeline] = []
     for statistic in plan.request.statistics {
-      pipelines.append(try pipeline(plan.pipelineDescription(statistic)))
+      pipelines.append(try device.compiled(plan.pipelineDescription(statistic)))
     }
     self.pipelines = pipelines
     relativePipeline =
       plan.scratch.relativeTerm == nil
-      ? nil : try pipeline(AttentionRelativeTerm.pipelineDescription(plan.request.attention))
+      ? nil : try device.compiled(AttentionRelativeTerm.pipelineDescription(plan.request.attention))
   }
 
   /// Plans and prepares a request.
@@ -54,6 +51,8 @@ public final class AttentionStatisticsKernel: Sendable {
 
   /// Appends the statistics to a recorder. It does not submit, wait or allocate.
   ///
+  /// Long statistics recorded this way are one submission; `run` cuts them into pieces.
+  ///
   /// - Throws: `AttentionError.bufferTooSmall`, `misaligned`, `overlappingOutput`,
   ///   `missingLogSumExpBuffer`, `missingOperandBuffer`, `missingScratchBuffer`, `invalidArgument` for a
   ///   result that is missing or was not asked for, or `device`, before anything is appended.
@@ -61,8 +60,38 @@ public final class AttentionStatisticsKernel: Sendable {
     _ buffers: AttentionStatisticsBuffers, into recorder: Recorder
   ) throws(AttentionError) {
     let bindings = try AttentionStatisticsBindings(buffers, for: plan, on: device)
+    try prepare(bindings, into: recorder)
+    for piece in plan.pieces { try record(piece, bindings, into: recorder) }
+  }
+
+  /// Runs the statistics piece by piece and returns when the results are there.
+  ///
+  /// A cancelled task stops before the next piece. Results are then incomplete, and up to two pieces
+  /// that were submitted may still write them: wait for a later submission before using the buffers.
+  ///
+  /// - Parameters:
+  ///   - buffers: the tensors; what the attention leaves must be there or submitted.
+  ///   - progress: called with the share of the pieces that are done, up to 1, after each.
+  /// - Throws: as `record`, and `device(.cancelled)`.
+  public func run(
+    _ buffers: AttentionStatisticsBuffers, progress: (@Sendable (Double) -> Void)? = nil
+  ) async throws(AttentionError) {
+    let bindings = try AttentionStatisticsBindings(buffers, for: plan, on: device)
+    try await device.runPieces(max(1, plan.pieces.count), progress: progress) {
+      (index, recorder) throws(AttentionError) in
+      if index == 0 { try prepare(bindings, into: recorder) }
+      if !plan.pieces.isEmpty { try record(plan.pieces[index], bindings, into: recorder) }
+    }
+  }
+
+  /// Appends what the statistics read and the caller does not have; where there are no keys, the results.
+  private func prepare(
+    _ bindings: AttentionStatisticsBindings, into recorder: Recorder
+  ) throws(AttentionError) {
+    let attention = request.attention
+    let layout = plan.scratch
     try wrappingDeviceErrors { () throws(VulkanError) in
-      if request.attention.keyTokens == 0 {
+      guard request.hasKeys else {
         // Nothing can be read, not even a key that nobody sees.
         for (statistic, result) in zip(request.statistics, bindings.results) {
           try recorder.fill(result.output, with: 0)
@@ -72,54 +101,50 @@ public final class AttentionStatisticsKernel: Sendable {
         }
         return
       }
-      let inputs = try prepare(bindings, into: recorder)
-      for (index, statistic) in request.statistics.enumerated() {
-        let result = bindings.results[index]
-        for dispatch in plan.dispatches(statistic) {
-          try recorder.dispatch(
-            pipelines[index],
-            pushConstants: AttentionPushConstants(
-              plan, bindings, statistic, result, options: inputs.options, dispatch),
-            groups: WorkgroupCount(
-              x: dispatch.tiles.count, y: dispatch.heads.count, z: dispatch.batches.count),
-            accesses: inputs.accesses + result.accesses)
-        }
+      guard let scratch = bindings.scratch else { return }
+      if let range = layout.optionBlock {
+        try recorder.update(
+          scratch.slice(range),
+          with: AttentionOptionBlock.bytes(
+            attention, operands: bindings.operands,
+            keySources: attention.hasKeySources
+              ? bindings.keys.map { AttentionKeySource(key: $0, value: $0) } : [],
+            layout: layout, scratch: scratch.address))
+      }
+      if let relativePipeline, let range = layout.relativeTerm {
+        try AttentionRelativeTerm.record(
+          attention, relativePipeline, query: bindings.query, operands: bindings.operands,
+          term: scratch.slice(range), groupLimits: plan.groupLimits, into: recorder)
       }
     }
   }
 
-  /// Appends what the statistics read and the caller does not have, and says what they read.
-  private func prepare(
-    _ bindings: AttentionStatisticsBindings, into recorder: Recorder
-  ) throws(VulkanError) -> (options: UInt64, accesses: [BufferAccess]) {
-    let attention = request.attention
-    let layout = plan.scratch
-    var options: UInt64 = 0
-    var accesses =
-      ([bindings.query, bindings.logSumExp] + bindings.keys + bindings.operands.values).map {
-        BufferAccess.read($0)
+  private func record(
+    _ piece: AttentionStatisticsPlan.Piece, _ bindings: AttentionStatisticsBindings,
+    into recorder: Recorder
+  ) throws(AttentionError) {
+    let result = bindings.results[piece.statistic]
+    try wrappingDeviceErrors { () throws(VulkanError) in
+      var prepared: [DeviceBuffer] = []
+      var options: UInt64 = 0
+      if let scratch = bindings.scratch {
+        for range in [plan.scratch.optionBlock, plan.scratch.relativeTerm] {
+          guard let range else { continue }
+          prepared.append(try scratch.slice(range))
+        }
+        if let block = plan.scratch.optionBlock {
+          options = scratch.address + UInt64(block.lowerBound)
+        }
       }
-    guard let scratch = bindings.scratch else { return (options, accesses) }
-    if let range = layout.optionBlock {
-      let block = try scratch.slice(range)
-      try recorder.update(
-        block,
-        with: AttentionOptionBlock.bytes(
-          attention, operands: bindings.operands,
-          keySources: attention.hasKeySources
-            ? bindings.keys.map { AttentionKeySource(key: $0, value: $0) } : [],
-          layout: layout, scratch: scratch.address))
-      options = block.address
-      accesses.append(.read(block))
+      let inputs =
+        [bindings.query, bindings.logSumExp] + bindings.keys + bindings.operands.values + prepared
+      try recorder.dispatch(
+        pipelines[piece.statistic],
+        pushConstants: AttentionPushConstants(plan, bindings, result, options: options, piece),
+        groups: WorkgroupCount(
+          x: piece.tiles.count, y: piece.heads.count, z: piece.batches.count),
+        accesses: inputs.map { .read($0) } + result.accesses)
     }
-    if let relativePipeline, let range = layout.relativeTerm {
-      let term = try scratch.slice(range)
-      try AttentionRelativeTerm.record(
-        attention, relativePipeline, query: bindings.query, operands: bindings.operands,
-        term: term, groupLimits: plan.groupLimits, into: recorder)
-      accesses.append(.read(term))
-    }
-    return (options, accesses)
   }
 }
 
@@ -127,45 +152,15 @@ extension AttentionPushConstants {
   /// The family's block as `attention_statistics.comp` reads it.
   fileprivate init(
     _ plan: AttentionStatisticsPlan, _ bindings: AttentionStatisticsBindings,
-    _ statistic: AttentionStatistic, _ result: AttentionStatisticsBindings.Result,
-    options: UInt64, _ dispatch: AttentionStatisticsPlan.Dispatch
+    _ result: AttentionStatisticsBindings.Result, options: UInt64,
+    _ piece: AttentionStatisticsPlan.Piece
   ) {
     let request = plan.request.attention
-    q = bindings.query.address
-    k = bindings.keys.first?.address ?? 0
-    v = result.second?.address ?? 0
-    o = result.output.address
-    lse = bindings.logSumExp.address
-    self.options = options
-    // Strides along an axis of extent 1 are not checked and not used.
-    func word(_ stride: Int) -> UInt32 { UInt32(clamping: stride) }
-    qBatchStride = word(request.queryStrides.batch)
-    qTokenStride = word(request.queryStrides.token)
-    qHeadStride = word(request.queryStrides.head)
-    kBatchStride = word(request.keyStrides.batch)
-    kTokenStride = word(request.keyStrides.token)
-    kHeadStride = word(request.keyStrides.head)
-    // The rows that are walked: vTokenStride ..< oTokenStride.
-    var rows = 0..<request.queryTokens
-    switch statistic {
-    case .keySums(let lastRows):
-      rows = max(0, request.queryTokens - (lastRows ?? request.queryTokens))..<request.queryTokens
-    case .probabilities(let rowCount): rows = 0..<rowCount
-    case .entropy, .topKeys: break
-    }
-    vBatchStride = 0
-    vTokenStride = UInt32(rows.lowerBound)
-    vHeadStride = 0
-    oBatchStride = 0
-    oTokenStride = UInt32(rows.upperBound)
-    oHeadStride = 0
-    queryTokens = UInt32(request.queryTokens)
-    keyTokens = UInt32(request.keyTokens)
-    queryHeads = UInt32(request.queryHeads)
-    headsPerGroup = UInt32(request.headsPerGroup)
-    scale = request.scale
-    firstTile = UInt32(dispatch.tiles.lowerBound)
-    firstHead = UInt32(dispatch.heads.lowerBound)
-    firstBatch = UInt32(dispatch.batches.lowerBound)
+    self.init(
+      request, q: bindings.query.address, k: bindings.keys.first?.address ?? 0,
+      v: result.second?.address ?? 0, o: result.output.address, lse: bindings.logSumExp.address,
+      options: options, keyStrides: request.keyStrides, firstTile: piece.tiles.lowerBound,
+      firstHead: piece.heads.lowerBound, firstBatch: piece.batches.lowerBound)
+    vTokenStride = UInt32(plan.request.walkedRows(of: plan.request.statistics[piece.statistic]))
   }
 }

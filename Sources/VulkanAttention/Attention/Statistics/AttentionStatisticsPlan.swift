@@ -14,6 +14,10 @@ public struct AttentionStatisticsPlan: Sendable, Hashable {
   let scratch: AttentionScratch
   /// The most workgroups of one dispatch along x, y and z.
   let groupLimits: [Int]
+  /// The statistics in the order and in the portions in which they are submitted; none where there are no
+  /// keys. A tile of a single head is not cut: 32 rows of two million keys with 128 channels are within
+  /// the bound.
+  let pieces: [Piece]
 
   static let shaderName = "attention_statistics"
 
@@ -29,10 +33,19 @@ public struct AttentionStatisticsPlan: Sendable, Hashable {
   public init(
     _ request: AttentionStatisticsRequest, device: DeviceCapabilities
   ) throws(AttentionError) {
+    try self.init(
+      request, device: device, operationsPerPiece: AttentionPlan.operationsPerPiece(device))
+  }
+
+  /// Plans with a bound of one's own for the work of one submission.
+  init(
+    _ request: AttentionStatisticsRequest, device: DeviceCapabilities, operationsPerPiece: Double
+  ) throws(AttentionError) {
     let attention = request.attention
     self.request = request
     // As the row path of the attention; not measured on a GPU.
-    workgroupSize = device.kind == .cpu ? 32 : 64
+    let workgroupSize = device.kind == .cpu ? 32 : 64
+    self.workgroupSize = workgroupSize
     block = Self.block(attention)
     if attention.operand(.relativeKeys) != nil, attention.relativeTermLayout == nil {
       throw .tooLarge(tensor: "the Transformer-XL term")
@@ -40,6 +53,23 @@ public struct AttentionStatisticsPlan: Sendable, Hashable {
     options = AttentionOptionBits(attention).subtracting([.resume, .returnState])
     scratch = AttentionScratch(attention, options: options, packing: nil, carryByteCount: 0)
     groupLimits = device.maxWorkgroupCount
+    pieces =
+      !request.hasKeys
+      ? []
+      : request.statistics.enumerated().flatMap { index, statistic in
+        let tokens = statistic.isByKey ? attention.keyTokens : attention.queryTokens
+        return PieceCutter(
+          tileCount: ceilingDivide(tokens, workgroupSize), heads: attention.queryHeads,
+          batches: attention.batchSize, groupLimits: device.maxWorkgroupCount,
+          budget: operationsPerPiece, keys: nil
+        ) { tiles in
+          let end = min(tiles.upperBound * workgroupSize, tokens)
+          return request.operations(
+            of: statistic, for: tiles.lowerBound * workgroupSize..<end)
+        }.pieces().map {
+          Piece(statistic: index, tiles: $0.tiles, heads: $0.heads, batches: $0.batches)
+        }
+      }
   }
 
   /// As many independent sums as hide a multiply-add's latency; fewer where the unrolled loop would take
@@ -50,29 +80,14 @@ public struct AttentionStatisticsPlan: Sendable, Hashable {
     max(1, min(4, 512 / attention.headSize))
   }
 
-  /// One dispatch.
-  struct Dispatch: Hashable {
+  /// One dispatch, and what is submitted at once.
+  struct Piece: Sendable, Hashable {
+    /// The statistic's place in the request.
+    let statistic: Int
+    /// Tiles of keys or of query rows.
     let tiles: Range<Int>
     let heads: Range<Int>
     let batches: Range<Int>
-  }
-
-  /// What computes a statistic, within the device's limits; nothing where there are no keys.
-  func dispatches(_ statistic: AttentionStatistic) -> [Dispatch] {
-    let attention = request.attention
-    if attention.keyTokens == 0 { return [] }
-    let tiles = ceilingDivide(
-      statistic.isByKey ? attention.keyTokens : attention.queryTokens, workgroupSize)
-    func portions(_ count: Int, _ axis: Int) -> [Range<Int>] {
-      stride(from: 0, to: count, by: groupLimits[axis]).map {
-        $0..<min($0 + groupLimits[axis], count)
-      }
-    }
-    return portions(attention.batchSize, 2).flatMap { batches in
-      portions(attention.queryHeads, 1).flatMap { heads in
-        portions(tiles, 0).map { Dispatch(tiles: $0, heads: heads, batches: batches) }
-      }
-    }
   }
 
   /// The pipeline of a statistic.

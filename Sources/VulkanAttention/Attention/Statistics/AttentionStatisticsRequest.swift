@@ -142,6 +142,27 @@ public struct AttentionStatisticsRequest: Sendable, Hashable {
     return 0
   }
 
+  /// Whether there is any key, seen or not.
+  var hasKeys: Bool { attention.keyTokens > 0 }
+
+  /// How many rows a statistic by keys walks: the last ones of a sequence or listed ones.
+  func walkedRows(of statistic: AttentionStatistic) -> Int {
+    switch statistic {
+    case .keySums(let lastRows): min(lastRows ?? attention.queryTokens, attention.queryTokens)
+    case .probabilities(let rowCount): rowCount
+    case .entropy, .topKeys: 0
+    }
+  }
+
+  /// Multiplications and additions for some keys or query rows of one head, at most: of a statistic by keys
+  /// those that a mask hides are counted too.
+  func operations(of statistic: AttentionStatistic, for tokens: Range<Int>) -> Double {
+    2 * Double(attention.headSize)
+      * (statistic.isByKey
+        ? Double(tokens.count) * Double(walkedRows(of: statistic))
+        : Double(attention.visiblePairs(rows: tokens)))
+  }
+
   /// The operands that the kernel reads: those of the attention but for states, which the log-sum-exp has
   /// taken up.
   var operands: [AttentionOperand] { attention.operands.filter { !$0.kind.isState } }

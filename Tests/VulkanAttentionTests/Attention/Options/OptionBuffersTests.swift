@@ -95,7 +95,7 @@ struct OptionBuffersTests {
       kernel, good,
       .invalidArgument(
         name: "operands.sinks", value: "a buffer",
-        allowed: "only what the request names among its operands")
+        allowed: "only what the attention names among its operands")
     ) { $0.operands[.sinks] = good.query }
   }
 

@@ -97,26 +97,68 @@ import Testing
     #expect(top.queryRowsByteCount == 0)
   }
 
-  @Test("Dispatches cover every tile, head and batch entry once, within the limits")
-  func dispatches() throws {
+  /// Marks every (statistic, tile, head, batch entry) and fails where one is marked twice or never.
+  private func expectEachOnce(_ plan: AttentionStatisticsPlan, tiles: [Int]) throws {
+    let attention = plan.request.attention
+    var seen: Set<[Int]> = []
+    for piece in plan.pieces {
+      #expect(piece.tiles.count <= plan.groupLimits[0] && piece.heads.count <= plan.groupLimits[1])
+      #expect(piece.batches.count <= plan.groupLimits[2])
+      for tile in piece.tiles {
+        for head in piece.heads {
+          for batch in piece.batches {
+            try #require(seen.insert([piece.statistic, tile, head, batch]).inserted)
+          }
+        }
+      }
+    }
+    #expect(seen.count == tiles.reduce(0, +) * attention.queryHeads * attention.batchSize)
+  }
+
+  @Test("Pieces have every tile, head and batch entry once, within the device's limits")
+  func limits() throws {
     var device = try SampleDevice.software.capabilities()
     device.maxWorkgroupCount = [3, 3, 1]
     let plan = try AttentionStatisticsPlan(
       AttentionStatisticsRequest(
         attention(tokens: 250), statistics: [.entropy, .keySums(lastRows: nil)]), device: device)
-    for (statistic, tiles) in [(AttentionStatistic.entropy, 8), (.keySums(lastRows: nil), 1)] {
-      var seen: Set<[Int]> = []
-      for dispatch in plan.dispatches(statistic) {
-        #expect(dispatch.tiles.count <= 3 && dispatch.heads.count <= 3)
-        #expect(dispatch.batches.count == 1)
-        for tile in dispatch.tiles {
-          for head in dispatch.heads {
-            for batch in dispatch.batches { #expect(seen.insert([tile, head, batch]).inserted) }
-          }
-        }
-      }
-      #expect(seen.count == tiles * 4 * 2)
-    }
+    try expectEachOnce(plan, tiles: [8, 1])
     #expect(plan.scratchByteCount == 0)
+  }
+
+  @Test(
+    "Pieces are within the budget, down to a tile of one head",
+    arguments: [1, 0.5, 0.1, 0.01, 1e-9])
+  func budgets(share: Double) throws {
+    let device = try SampleDevice.software.capabilities()
+    let attention = try AttentionRequest(
+      batchSize: 2, queryTokens: 250, keyTokens: 300, queryHeads: 4, headSize: 16, mask: .causal)
+    let statistics: [AttentionStatistic] = [
+      .entropy, .keySums(lastRows: 40), .probabilities(rowCount: 7), .topKeys(3),
+    ]
+    let request = try AttentionStatisticsRequest(attention, statistics: statistics)
+    let budget = share * 2 * 16 * 4 * 2 * Double(attention.visiblePairs)
+    let plan = try AttentionStatisticsPlan(request, device: device, operationsPerPiece: budget)
+    try expectEachOnce(plan, tiles: [8, 10, 10, 8])
+    if share == 1 { #expect(plan.pieces.count == 4) }
+    for piece in plan.pieces {
+      let statistic = statistics[piece.statistic]
+      let tokens = statistic.isByKey ? 300 : 250
+      let own = piece.tiles.lowerBound * 32..<min(piece.tiles.upperBound * 32, tokens)
+      let copies = piece.heads.count * piece.batches.count
+      let operations = request.operations(of: statistic, for: own) * Double(copies)
+      #expect(operations <= budget || piece.tiles.count == 1 && copies == 1)
+    }
+    if share == 1e-9 { #expect(plan.pieces.count == 36 * 8) }
+  }
+
+  @Test("No keys, no pieces")
+  func noKeys() throws {
+    let device = try SampleDevice.software.capabilities()
+    let none = try AttentionRequest(queryTokens: 5, keyTokens: 0, queryHeads: 1, headSize: 8)
+    for attention in [none] {
+      let request = try AttentionStatisticsRequest(attention, statistics: [.entropy])
+      #expect(try AttentionStatisticsPlan(request, device: device).pieces.isEmpty)
+    }
   }
 }

@@ -171,12 +171,31 @@ struct AttentionStatisticsTests {
           [.keySums(lastRows: 90), .entropy, .probabilities(rowCount: 3), .topKeys(3)],
           rows: [5, 130, 5], capabilities: capabilities))
     }
-    for result in results.dropFirst() {
-      expectSameBits(result.keySums, results[0].keySums, "key sums")
-      expectSameBits(result.entropy, results[0].entropy, "entropy")
-      expectSameBits(result.probabilities, results[0].probabilities, "probabilities")
-      expectSameBits(result.topKeyIndices, results[0].topKeyIndices, "indices")
-      expectSameBits(result.topKeyProbabilities, results[0].topKeyProbabilities, "top keys")
+    for result in results.dropFirst() { expectSameBits(result, results[0], "a small grid") }
+  }
+
+  @Test("Cut into pieces, recorded or submitted one by one, every bit is the same")
+  func pieces() async throws {
+    var example = StatisticsCase(
+      "pieces", .init(b: 2, s: 131, t: 100, h: 4, g: 2, d: 16, mask: .causal))
+    // What is prepared once serves all pieces: a block of options and a relative term.
+    let keys = AttentionTensors(.init(s: 30, t: 1, h: 4, d: 16), .f32).q
+    example.scores.relativeLeft = 26
+    example.scores.relativeRight = 3
+    example.operands = [(.init(.relativeKeys), .floats(keys))]
+    let tensors = AttentionTensors(example.shape, .f32)
+    let run = try await StatisticsRun(example, tensors, on: device)
+    let statistics: [AttentionStatistic] = [
+      .keySums(lastRows: 90), .entropy, .probabilities(rowCount: 3), .topKeys(3),
+    ]
+    let whole = try await run.compute(statistics, rows: [5, 130, 5])
+    // Of one tile of one head about 1e5.
+    for budget in [1e6, 2e5, 1e-3] {
+      for mode in RunMode.allCases {
+        let cut = try await run.compute(
+          statistics, rows: [5, 130, 5], budget: budget, mode: mode)
+        expectSameBits(cut, whole, "pieces of \(budget) by \(mode.rawValue)")
+      }
     }
   }
 
@@ -257,4 +276,23 @@ struct AttentionStatisticsTests {
     // Every key is seen by the last row.
     #expect(result.keySums.allSatisfy { $0.isNaN })
   }
+}
+
+/// Fails where two results differ in a bit.
+private func expectSameBits(
+  _ actual: StatisticsResult, _ expected: StatisticsResult, _ what: String,
+  sourceLocation: SourceLocation = #_sourceLocation
+) {
+  func compare<Element: BitwiseCopyable>(
+    _ values: KeyPath<StatisticsResult, [Element]>, _ name: String
+  ) {
+    TestSupport.expectSameBits(
+      actual[keyPath: values], expected[keyPath: values], "\(name), \(what)",
+      sourceLocation: sourceLocation)
+  }
+  compare(\.keySums, "key sums")
+  compare(\.entropy, "entropy")
+  compare(\.probabilities, "probabilities")
+  compare(\.topKeyIndices, "indices")
+  compare(\.topKeyProbabilities, "top keys")
 }

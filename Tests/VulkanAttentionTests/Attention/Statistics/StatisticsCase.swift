@@ -277,17 +277,22 @@ struct StatisticsRun {
   /// - Parameters:
   ///   - rows: the list for probabilities.
   ///   - capabilities: what the plan is made for; the device's own by default.
+  ///   - budget: operations of one piece.
+  ///   - mode: whether the statistics are part of the attention's submission.
   ///   - change: of the inputs as the statistics take them.
   func compute(
     _ statistics: [AttentionStatistic], rows: [Int32] = [],
-    capabilities: DeviceCapabilities? = nil, of request: AttentionRequest? = nil,
+    capabilities: DeviceCapabilities? = nil, budget: Double = 2e10, mode: RunMode = .record,
+    of request: AttentionRequest? = nil,
     change: (inout AttentionStatisticsBuffers) -> Void = { _ in },
     sourceLocation: SourceLocation = #_sourceLocation
   ) async throws -> StatisticsResult {
     let request = try AttentionStatisticsRequest(
       request ?? attention.request, statistics: statistics)
     let kernel = try AttentionStatisticsKernel(
-      AttentionStatisticsPlan(request, device: capabilities ?? device.capabilities), on: device)
+      AttentionStatisticsPlan(
+        request, device: capabilities ?? device.capabilities, operationsPerPiece: budget),
+      on: device)
     var all = guarded
     func make(_ byteCount: Int, _ label: String) async throws -> DeviceBuffer {
       let buffer = try await GuardedBuffer(byteCount: byteCount, label: label, on: device)
@@ -314,8 +319,9 @@ struct StatisticsRun {
     change(&buffers)
     let recorder = try device.makeRecorder()
     try attention.record(inputs, into: recorder)
-    try kernel.record(buffers, into: recorder)
+    if mode == .record { try kernel.record(buffers, into: recorder) }
     try await device.submit(recorder).completed()
+    if mode == .run { try await kernel.run(buffers) }
     for buffer in all { try await buffer.expectGuardsIntact(sourceLocation: sourceLocation) }
     func read<Element: BitwiseCopyable & Sendable>(_ buffer: DeviceBuffer?) async throws
       -> [Element]

@@ -1,9 +1,9 @@
 import RealModule
 
-/// SplitMix64: a small generator whose numbers are the same on every machine, so that a case named in
-/// a report can be made again (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
+/// A small generator whose numbers are the same on every machine and in every run, so that a case
+/// named in a report can be made again (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
 /// generators").
-public struct SeededGenerator: RandomNumberGenerator, Sendable {
+public struct SplitMix64: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
   /// Starts the sequence of a seed.
