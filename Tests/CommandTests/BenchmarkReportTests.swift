@@ -61,28 +61,32 @@ import VulkanAttention
 
 @Suite struct CheckReportTests {
   private func outcome(
-    _ verdict: AttentionCheckOutcome.Verdict, error: Double? = nil
-  ) -> AttentionCheckOutcome {
-    AttentionCheckOutcome(
-      checkCase: AttentionCheckCase(
-        "lengths", AttentionShape(queryTokens: 1, queryHeads: 1, headSize: 8), .f32),
-      path: "row", verdict: verdict, outputError: error, outputGate: 1e-5, logSumExpError: error)
+    _ verdict: CheckOutcome.Verdict, error: Double? = nil
+  ) -> CheckOutcome {
+    CheckOutcome(
+      id: "a", group: "lengths", elementType: .f32, path: "row", verdict: verdict,
+      errors: error.map { [CheckError("o", $0, gate: 1e-5), CheckError("lse", $0, gate: 1e-3)] }
+        ?? [])
   }
 
   @Test func keepsTheWorst() {
-    var report = AttentionCheckReport()
+    var report = CheckReport()
     report.add(outcome(.passed, error: 3e-7))
     report.add(outcome(.passed, error: 1e-7))
-    #expect(report.rows.count == 1 && report.rows[0].outputError == 3e-7)
+    #expect(report.rows.count == 1 && report.rows[0].errors[0].value == 3e-7)
     #expect(report.caseCount == 2 && report.failures.isEmpty)
     report.add(outcome(.failed(["o: NaN"]), error: .nan))
     report.add(outcome(.passed, error: 1e-7))
-    #expect(report.rows[0].outputError.isNaN && report.rows[0].failureCount == 1)
+    #expect(report.rows[0].errors[0].value.isNaN && report.rows[0].failureCount == 1)
     #expect(report.table.lines.last?.contains("1 FAILED") == true)
+    #expect(report.table.lines.first?.contains("worst lse") == true)
+    let rows = JSONText.object(report.json)["rows"]
+    guard case .array(let values)? = rows else { return #expect(Bool(false), "no rows") }
+    #expect(values[0]["lse_gate"] == .number(1e-3) && values[0]["o_gate"] == .number(1e-5))
   }
 
   @Test func skipsAreCountedByReason() {
-    var report = AttentionCheckReport()
+    var report = CheckReport()
     report.add(outcome(.skipped("no matrix")))
     report.add(outcome(.skipped("no matrix")))
     report.add(outcome(.skipped("no shader")))

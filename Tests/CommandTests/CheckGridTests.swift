@@ -130,3 +130,64 @@ import VulkanAttention
     #expect(found.count == 1 && found[0].contains("sees a NaN key"))
   }
 }
+
+/// The grids of statistics and merges, and that their comparison can fail.
+@Suite struct OtherCheckTests {
+  @Test(arguments: CheckDepth.allCases)
+  func everyCaseIsAProblem(_ depth: CheckDepth) throws {
+    let statistics = AttentionStatisticsCheck.cases(depth)
+    for checkCase in statistics {
+      #expect(throws: Never.self, "\(checkCase.id)") {
+        try AttentionStatisticsCheck.request(checkCase)
+      }
+    }
+    let merges = StateMergeCheck.cases(depth)
+    for checkCase in merges {
+      #expect(throws: Never.self, "\(checkCase.id)") { try checkCase.request() }
+    }
+    #expect(AttentionStatisticsCheck.runs(depth).count == statistics.count)
+    #expect(Set(StateMergeCheck.runs(depth).map(\.id)).count == merges.count)
+    #expect(Set(merges.map(\.layout)).count == StateMergeCheckCase.Layout.allCases.count)
+  }
+
+  @Test("A wrong number or a wrong key in any statistic is a problem")
+  func comparison() throws {
+    let checkCase = AttentionCheckCase(
+      "test", AttentionShape(queryTokens: 5, keyTokens: 9, queryHeads: 2, headSize: 16), .f32,
+      isCausal: true)
+    let request = try AttentionStatisticsCheck.request(checkCase)
+    let comparison = AttentionStatisticsComparison(
+      request, checkCase.inputs(for: request.attention),
+      list: AttentionStatisticsCheck.list(request.attention))
+    func problems(_ change: (inout AttentionStatisticsReadback) -> Void) -> [String] {
+      var result = comparison.expected
+      change(&result)
+      var problems: [String] = []
+      _ = comparison.compare(result, problems: &problems)
+      return problems
+    }
+    #expect(problems { _ in } == [])
+    #expect(problems { $0.keySums[3] = .nan }.count == 1)
+    #expect(problems { $0.keySums[3] += 0.01 }.count == 1)
+    #expect(problems { $0.entropy[0] += 0.01 }.count == 1)
+    #expect(problems { $0.probabilities[0] += 0.01 }.count == 1)
+    // The value of another key, and another key with this one's value.
+    #expect(problems { $0.topKeyProbabilities.swapAt(0, 1) }.count == 2)
+    #expect(problems { $0.topKeyIndices.swapAt(0, 1) }.count == 1)
+    #expect(problems { $0.topKeyIndices[1] = $0.topKeyIndices[0] }.count == 1)
+    #expect(problems { $0.strayWrites = ["entropy: byte 9"] }.count == 1)
+    #expect(problems { $0.entropy.removeLast() }.count == 1)
+  }
+
+  @Test("Merges of the check are the reference's own")
+  func mergeProblems() {
+    for checkCase in StateMergeCheck.cases(.quick) {
+      let (outputs, logSumExps, expected) = checkCase.problem()
+      #expect(outputs.count == logSumExps.count * checkCase.channels)
+      #expect(expected.lse.count == checkCase.rows * checkCase.heads, "\(checkCase.id)")
+      #expect(expected.o.allSatisfy { $0.isFinite }, "\(checkCase.id)")
+      #expect(
+        expected.lse.contains(-.infinity) == (checkCase.hasNeutral || checkCase.layout == .listed))
+    }
+  }
+}

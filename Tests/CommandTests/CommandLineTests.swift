@@ -37,6 +37,7 @@ import VulkanAttention
 
   @Test(arguments: [
     ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "decode"],
+    ["check", "merge", "--path", "row"], ["check", "statistics", "--all-paths"],
     ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay", "/"],
     ["bench", "--samples", "0"], ["bench", "--shape", "S1"], ["bench", "--type", "f64"],
     ["bench", "--quick", "--shape", "S1,H1,D8"], ["bench", "--shape", "S1,H3,G2,D8"],
@@ -150,6 +151,14 @@ import VulkanAttention
   func checkAndBenchRun() async throws {
     let check = await run("check", "--quick", "--only", "f32/B1-S1-T1-H2-G2-D64-E64")
     #expect(check.status == 0 && check.output.contains("2 of 2 cases passed"), "\(check.output)")
+    let statistics = await run(
+      "check", "statistics", "--quick", "--only", "f32/B1-S1-T1-H2-G2-D64-E64")
+    #expect(
+      statistics.status == 0 && statistics.output.contains("2 of 2 cases passed"),
+      "\(statistics.output)")
+    let merge = await run("check", "merge", "--quick", "--only", "f32/N5-R7-H2-E59-neutral")
+    #expect(
+      merge.status == 0 && merge.output.contains("1 of 1 cases passed"), "\(merge.output)")
     let file = try temporaryFile("bench.json", [])
     let bench = await run(
       "bench", "--shape", "S16,H2,D64", "--samples", "2", "--json", file)

@@ -16,12 +16,17 @@ struct CheckCommand: AsyncParsableCommand {
         vkattn check --quick
         vkattn check --all-paths --validate
         vkattn check --path matrix:16x16x16 --only f16/B1-S33
+        vkattn check statistics
+        vkattn check merge --full
+
+      Statistics and merges have one shader each and take no path. The gates of statistics are 2e-5 \
+      (of an entropy 2e-4 absolute), that of a merged log-sum-exp is 1e-5.
 
       The exit status is 1 where a case fails, and where no case could run.
       """)
 
-  @Argument(help: "The kernel family.")
-  var family: KernelFamily = .attention
+  @Argument(help: "The kernels.")
+  var subject: CheckSubject = .attention
 
   @Flag(help: "A few cases, some seconds on a software driver.")
   var quick = false
@@ -45,18 +50,36 @@ struct CheckCommand: AsyncParsableCommand {
 
   func validate() throws {
     if quick, full { throw ValidationError("--quick and --full exclude each other") }
+    if subject != .attention, paths.allPaths || !paths.path.isEmpty {
+      throw ValidationError("\(subject.rawValue) has one shader and takes no path")
+    }
   }
 
   func run() async throws {
     let depth: CheckDepth = full ? .full : quick ? .quick : .standard
-    let cases = AttentionCheckGrid.cases(depth).filter { only == nil || $0.id.contains(only ?? "") }
-    guard !cases.isEmpty else {
+    // The paths of an attention are those of the device, which is opened later.
+    let attentions = AttentionCheckGrid.cases(depth).filter { isAsked($0.id) }
+    let others =
+      switch subject {
+      case .attention: [CheckRun]()
+      case .statistics: AttentionStatisticsCheck.runs(depth).filter { isAsked($0.id) }
+      case .merge: StateMergeCheck.runs(depth).filter { isAsked($0.id) }
+      }
+    guard !(subject == .attention ? attentions.isEmpty : others.isEmpty) else {
       throw CommandFailure(.wrongInput, "no case of this grid has \"\(only ?? "")\" in its id")
     }
     let log = usesValidationLayers ? ValidationLog() : nil
     let start = ContinuousClock.now
     // The device is closed before the log is read: the layers report what was leaked at its end.
-    let (report, name) = try await check(cases, log)
+    let (report, name) = try await check(log) { device in
+      if subject != .attention { return others }
+      let check = AttentionCheck(on: device)
+      return paths.choices(on: device.capabilities).flatMap { choice in
+        attentions.map { checkCase in
+          CheckRun(id: "\(choice) \(checkCase.id)") { _ in await check.run(checkCase, choice) }
+        }
+      }
+    }
     let seconds = (ContinuousClock.now - start).inSeconds
     let messages = log?.messages ?? []
     if json {
@@ -70,38 +93,37 @@ struct CheckCommand: AsyncParsableCommand {
     if !report.failures.isEmpty || !messages.isEmpty { throw CommandFailure(.failed) }
   }
 
+  /// Whether the case is among those that `--only` names.
+  private func isAsked(_ id: String) -> Bool { only.map { id.contains($0) } ?? true }
+
   private func check(
-    _ cases: [AttentionCheckCase], _ log: ValidationLog?
-  ) async throws -> (report: AttentionCheckReport, device: String) {
+    _ log: ValidationLog?, _ runs: (ComputeDevice) -> [CheckRun]
+  ) async throws -> (report: CheckReport, device: String) {
     let console = Console.current
     let opened = try device.open(validationLog: log)
-    let check = AttentionCheck(on: opened)
-    let choices = paths.choices(on: opened.capabilities)
-    let runs = choices.flatMap { choice in cases.map { (choice: choice, checkCase: $0) } }
-    var outcomes = [AttentionCheckOutcome?](repeating: nil, count: runs.count)
+    let runs = runs(opened)
+    var outcomes = [CheckOutcome?](repeating: nil, count: runs.count)
     // Two at a time: while one pipeline compiles on one core, another case runs.
-    await withTaskGroup(of: (Int, AttentionCheckOutcome).self) { group in
+    await withTaskGroup(of: (Int, CheckOutcome).self) { group in
       for index in runs.indices {
         if index >= 2, let (done, outcome) = await group.next() { outcomes[done] = outcome }
-        console.progress("\(index)/\(runs.count) \(runs[index].choice) \(runs[index].checkCase.id)")
-        group.addTask {
-          (index, await check.run(runs[index].checkCase, runs[index].choice))
-        }
+        console.progress("\(index)/\(runs.count) \(runs[index].id)")
+        group.addTask { (index, await runs[index].run(on: opened)) }
       }
       for await (done, outcome) in group { outcomes[done] = outcome }
     }
     console.clearProgress()
-    var report = AttentionCheckReport()
+    var report = CheckReport()
     for case let outcome? in outcomes { report.add(outcome) }
     return (report, opened.capabilities.name)
   }
 
   private func printTable(
-    _ report: AttentionCheckReport, _ device: String, _ seconds: Double,
+    _ report: CheckReport, _ device: String, _ seconds: Double,
     _ messages: [ValidationLog.Message]
   ) {
     let console = Console.current
-    console.print("attention on \(device)")
+    console.print("\(subject.rawValue) on \(device)")
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
     for skip in report.skips {
       console.print(
@@ -110,7 +132,7 @@ struct CheckCommand: AsyncParsableCommand {
     }
     let shown = 20
     for outcome in report.failures.prefix(shown) {
-      console.print("FAILED: \(outcome.checkCase.id) on \(outcome.path)")
+      console.print("FAILED: \(outcome.id) on \(outcome.path)")
       if case .failed(let problems) = outcome.verdict {
         for problem in problems { console.print("  \(problem)") }
       }
@@ -128,7 +150,7 @@ struct CheckCommand: AsyncParsableCommand {
   }
 
   private func printJSON(
-    _ report: AttentionCheckReport, _ device: String, _ seconds: Double,
+    _ report: CheckReport, _ device: String, _ seconds: Double,
     _ messages: [ValidationLog.Message]
   ) {
     let members: [JSONText.Member] =

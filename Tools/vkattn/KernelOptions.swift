@@ -8,6 +8,16 @@ enum KernelFamily: String, ExpressibleByArgument, CaseIterable {
   case attention
 }
 
+/// What `vkattn check` checks.
+enum CheckSubject: String, ExpressibleByArgument, CaseIterable {
+  /// Tiled exact attention.
+  case attention
+  /// Statistics of an attention.
+  case statistics
+  /// The merge of partial attentions.
+  case merge
+}
+
 /// Which ways of a kernel a command runs.
 struct PathOptions: ParsableArguments {
   @Option(

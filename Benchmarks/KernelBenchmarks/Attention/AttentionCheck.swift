@@ -1,32 +1,6 @@
 import AttentionReference
 import VulkanAttention
 
-/// What became of one case on one path.
-public struct AttentionCheckOutcome: Sendable {
-  /// How it ended.
-  public enum Verdict: Sendable, Hashable {
-    /// Every gate was kept.
-    case passed
-    /// What was wrong, one line each.
-    case failed([String])
-    /// The path cannot run the case here, and why.
-    case skipped(String)
-  }
-
-  /// The case.
-  public let checkCase: AttentionCheckCase
-  /// The path that ran, or that was asked for where none did.
-  public let path: String
-  /// How it ended.
-  public let verdict: Verdict
-  /// RMS(error)/RMS(reference) of o over the rows that have a number for an answer.
-  public let outputError: Double?
-  /// What ``outputError`` was held against.
-  public let outputGate: Double
-  /// The largest absolute error of the log-sum-exp.
-  public let logSumExpError: Double?
-}
-
 /// Holds kernels against the reference in Double.
 public struct AttentionCheck: Sendable {
   private let device: ComputeDevice
@@ -39,11 +13,11 @@ public struct AttentionCheck: Sendable {
   /// Runs one case on one path and compares.
   public func run(
     _ checkCase: AttentionCheckCase, _ choice: AttentionPathChoice
-  ) async -> AttentionCheckOutcome {
-    func ended(_ verdict: AttentionCheckOutcome.Verdict) -> AttentionCheckOutcome {
-      AttentionCheckOutcome(
-        checkCase: checkCase, path: choice.description, verdict: verdict, outputError: nil,
-        outputGate: AttentionGates.output(checkCase.elementType), logSumExpError: nil)
+  ) async -> CheckOutcome {
+    func ended(_ verdict: CheckOutcome.Verdict) -> CheckOutcome {
+      CheckOutcome(
+        id: checkCase.id, group: checkCase.group, elementType: checkCase.elementType,
+        path: choice.description, verdict: verdict)
     }
     let plan: AttentionPlan
     do throws(AttentionError) {
@@ -64,7 +38,7 @@ public struct AttentionCheck: Sendable {
 
   private func run(
     _ checkCase: AttentionCheckCase, _ plan: AttentionPlan, pathName: String
-  ) async throws -> AttentionCheckOutcome {
+  ) async throws -> CheckOutcome {
     let request = plan.request
     let inputs = checkCase.inputs(for: request)
     let tensors = try await AttentionTensors(inputs, for: plan, on: device)
@@ -76,9 +50,13 @@ public struct AttentionCheck: Sendable {
     let output = comparison.output(result.output, problems: &problems)
     let logSumExp = comparison.logSumExp(result.logSumExp ?? [], problems: &problems)
     comparison.checkPoisonedRows(result, problems: &problems)
-    return AttentionCheckOutcome(
-      checkCase: checkCase, path: pathName, verdict: problems.isEmpty ? .passed : .failed(problems),
-      outputError: output, outputGate: comparison.outputGate, logSumExpError: logSumExp)
+    return CheckOutcome(
+      id: checkCase.id, group: checkCase.group, elementType: checkCase.elementType, path: pathName,
+      verdict: problems.isEmpty ? .passed : .failed(problems),
+      errors: [
+        CheckError("o", output, gate: comparison.outputGate),
+        CheckError("lse", logSumExp, gate: AttentionGates.logSumExp),
+      ])
   }
 }
 

@@ -1,7 +1,7 @@
 import VulkanAttention
 
 /// The outcomes of a check, summed up by path, type and group.
-public struct AttentionCheckReport: Sendable {
+public struct CheckReport: Sendable {
   /// One row of the table.
   public struct Row: Sendable, Hashable {
     /// The path that ran.
@@ -14,12 +14,8 @@ public struct AttentionCheckReport: Sendable {
     public var caseCount = 0
     /// Cases that failed.
     public var failureCount = 0
-    /// The largest error of o; NaN where one was NaN.
-    public var outputError = 0.0
-    /// The largest gate of o.
-    public var outputGate = 0.0
-    /// The largest error of the log-sum-exp; NaN where one was NaN.
-    public var logSumExpError = 0.0
+    /// The largest error of each result, NaN where one was NaN, and the largest gate.
+    public var errors: [CheckError] = []
   }
 
   /// Cases that a path could not run for one reason.
@@ -39,7 +35,7 @@ public struct AttentionCheckReport: Sendable {
   /// What did not run.
   public private(set) var skips: [Skip] = []
   /// The outcomes that failed.
-  public private(set) var failures: [AttentionCheckOutcome] = []
+  public private(set) var failures: [CheckOutcome] = []
 
   /// A report of nothing.
   public init() {}
@@ -48,8 +44,8 @@ public struct AttentionCheckReport: Sendable {
   public var caseCount: Int { rows.reduce(0) { $0 + $1.caseCount } }
 
   /// Adds an outcome.
-  public mutating func add(_ outcome: AttentionCheckOutcome) {
-    let type = outcome.checkCase.elementType
+  public mutating func add(_ outcome: CheckOutcome) {
+    let type = outcome.elementType
     if case .skipped(let reason) = outcome.verdict {
       let found = skips.firstIndex {
         $0.path == outcome.path && $0.elementType == type && $0.reason == reason
@@ -61,16 +57,22 @@ public struct AttentionCheckReport: Sendable {
       return
     }
     let found = rows.firstIndex {
-      $0.path == outcome.path && $0.elementType == type && $0.group == outcome.checkCase.group
+      $0.path == outcome.path && $0.elementType == type && $0.group == outcome.group
     }
     if found == nil {
-      rows.append(Row(path: outcome.path, elementType: type, group: outcome.checkCase.group))
+      rows.append(Row(path: outcome.path, elementType: type, group: outcome.group))
     }
     let index = found ?? rows.count - 1
     rows[index].caseCount += 1
-    rows[index].outputGate = max(rows[index].outputGate, outcome.outputGate)
-    rows[index].outputError = Self.worse(rows[index].outputError, outcome.outputError)
-    rows[index].logSumExpError = Self.worse(rows[index].logSumExpError, outcome.logSumExpError)
+    for error in outcome.errors {
+      guard let place = rows[index].errors.firstIndex(where: { $0.name == error.name }) else {
+        rows[index].errors.append(error)
+        continue
+      }
+      let before = rows[index].errors[place]
+      rows[index].errors[place] = CheckError(
+        error.name, Self.worse(before.value, error.value), gate: max(before.gate, error.gate))
+    }
     if case .failed = outcome.verdict {
       rows[index].failureCount += 1
       failures.append(outcome)
@@ -78,24 +80,31 @@ public struct AttentionCheckReport: Sendable {
   }
 
   /// The larger of two errors; NaN is larger than every number.
-  private static func worse(_ first: Double, _ second: Double?) -> Double {
-    guard let second else { return first }
-    return first.isNaN || second.isNaN ? .nan : max(first, second)
+  private static func worse(_ first: Double, _ second: Double) -> Double {
+    first.isNaN || second.isNaN ? .nan : max(first, second)
+  }
+
+  /// The names of all results, in the order of their first appearance.
+  private var names: [String] {
+    rows.reduce(into: []) { names, row in
+      for error in row.errors where !names.contains(error.name) { names.append(error.name) }
+    }
   }
 
   /// The table of worst errors.
   public var table: TextTable {
-    var table = TextTable([
-      ("path", .left), ("type", .left), ("cases", .left), ("count", .right), ("worst o", .right),
-      ("gate", .right), ("worst lse", .right), ("result", .left),
-    ])
+    let names = names
+    var table = TextTable(
+      [("path", .left), ("type", .left), ("cases", .left), ("count", .right)]
+        + names.flatMap { [("worst \($0)", .right), ("gate", .right)] } + [("result", .left)])
     for row in rows {
-      table.add([
-        row.path, row.elementType.rawValue, row.group, "\(row.caseCount)",
-        Numbers.scientific(row.outputError), Numbers.scientific(row.outputGate),
-        Numbers.scientific(row.logSumExpError),
-        row.failureCount == 0 ? "ok" : "\(row.failureCount) FAILED",
-      ])
+      let errors = names.flatMap { name in
+        guard let error = row.errors.first(where: { $0.name == name }) else { return ["", ""] }
+        return [Numbers.scientific(error.value), Numbers.scientific(error.gate)]
+      }
+      table.add(
+        [row.path, row.elementType.rawValue, row.group, "\(row.caseCount)"] + errors
+          + [row.failureCount == 0 ? "ok" : "\(row.failureCount) FAILED"])
     }
     return table
   }
@@ -107,13 +116,18 @@ public struct AttentionCheckReport: Sendable {
         "rows",
         .array(
           rows.map { row in
-            [
-              "path": .string(row.path), "type": .string(row.elementType.rawValue),
-              "group": .string(row.group), "cases": .integer(row.caseCount),
-              "failures": .integer(row.failureCount), "o_error": .number(row.outputError),
-              "o_gate": .number(row.outputGate), "lse_error": .number(row.logSumExpError),
-              "lse_gate": .number(AttentionGates.logSumExp),
-            ]
+            .object(
+              [
+                .init("path", .string(row.path)), .init("type", .string(row.elementType.rawValue)),
+                .init("group", .string(row.group)), .init("cases", .integer(row.caseCount)),
+                .init("failures", .integer(row.failureCount)),
+              ]
+                + row.errors.flatMap { error in
+                  [
+                    JSONText.Member("\(error.name)_error", .number(error.value)),
+                    JSONText.Member("\(error.name)_gate", .number(error.gate)),
+                  ]
+                })
           })),
       .init(
         "skips",
@@ -131,7 +145,7 @@ public struct AttentionCheckReport: Sendable {
             var problems: [String] = []
             if case .failed(let lines) = outcome.verdict { problems = lines }
             return [
-              "id": .string(outcome.checkCase.id), "path": .string(outcome.path),
+              "id": .string(outcome.id), "path": .string(outcome.path),
               "problems": .array(problems.map(JSONText.string)),
             ]
           })),
