@@ -77,6 +77,9 @@ struct TensorView {
     return last
   }
 
+  /// The strides of the axes that have more than one entry.
+  var steps: [Int] { axes.filter { $0.extent > 1 }.map(\.stride) }
+
   /// Whether rows begin at multiples of 8 elements and have whole eights of them.
   var isAligned: Bool {
     let granularity = AttentionRequest.elementGranularity
