@@ -6,12 +6,12 @@ public enum CacheFormat: Sendable, Hashable {
   case element(ElementType)
   /// ggml's `q8_0`: blocks of 32 channels in 34 bytes, a binary16 scale d and 32 signed bytes c: x = d · c
   /// (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
-  case q8_0
+  case q8
   /// ggml's `q4_0`: 18 bytes, d and 16 bytes, channel i of the block in the low half of byte i, channel
   /// i + 16 in its high half: x = d · (c − 8).
-  case q4_0
-  /// ggml's `q4_1`: 20 bytes, scale d and minimum m, then 16 bytes as in `q4_0`: x = d · c + m.
-  case q4_1
+  case q4
+  /// ggml's `q4_1`: 20 bytes, scale d and minimum m, then 16 bytes as in ``q4``: x = d · c + m.
+  case q4WithMinimum
   /// Signed bytes c from −127 to 127 with a tensor of scales beside them, one for each group of
   /// `groupSize` consecutive channels: x = scale · c. A group of all channels of a head is a scale for each
   /// token and head.
@@ -36,7 +36,7 @@ public enum CacheFormat: Sendable, Hashable {
   public var blockChannels: Int {
     switch self {
     case .element, .int8, .e4m3, .e5m2: 1
-    case .q8_0, .q4_0, .q4_1: 32
+    case .q8, .q4, .q4WithMinimum: 32
     case .int4: 2
     }
   }
@@ -46,9 +46,9 @@ public enum CacheFormat: Sendable, Hashable {
     switch self {
     case .element(let type): type.byteCount
     case .int8, .int4, .e4m3, .e5m2: 1
-    case .q8_0: 34
-    case .q4_0: 18
-    case .q4_1: 20
+    case .q8: 34
+    case .q4: 18
+    case .q4WithMinimum: 20
     }
   }
 
@@ -81,9 +81,9 @@ public enum CacheFormat: Sendable, Hashable {
   var shaderConstant: UInt32 {
     switch self {
     case .element(let type): type.shaderConstant
-    case .q8_0: 3
-    case .q4_0: 4
-    case .q4_1: 5
+    case .q8: 3
+    case .q4: 4
+    case .q4WithMinimum: 5
     case .int8: 6
     case .int4: 7
     case .e4m3: 8
@@ -97,9 +97,9 @@ extension CacheFormat: CustomStringConvertible {
   public var description: String {
     switch self {
     case .element(let type): type.rawValue
-    case .q8_0: "q8_0"
-    case .q4_0: "q4_0"
-    case .q4_1: "q4_1"
+    case .q8: "q8_0"
+    case .q4: "q4_0"
+    case .q4WithMinimum: "q4_1"
     case .int8(let groupSize, _): "int8:\(groupSize)"
     case .int4(let groupSize, _): "int4:\(groupSize)"
     case .e4m3: "e4m3"
