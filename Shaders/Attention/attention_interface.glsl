@@ -31,6 +31,23 @@ layout(constant_id = 19) const uint BIAS_TYPE = 0;
 layout(constant_id = 20) const bool ALIGNED = true;        // rows at multiples of 16 bytes, D and E of 8 channels
 layout(constant_id = 21) const bool VALUE_IS_KEY = false;  // v is the first E channels of k
 
+#ifdef LEAN_DECODE
+// 128 bytes. The cache's own strides lie in the block of Shaders/Decode/decode_interface.glsl.
+layout(push_constant, scalar) uniform DecodePush {
+  uint64_t q, k, v, o;                           // device addresses, in bytes; k and v those of the caches
+  uint64_t lse;                                  // f32 [B,S,H] contiguous; 0 = not wanted
+  uint64_t options;                              // an OptionBlock with a DecodeBlock behind it
+  uint64_t keyScales, valueScales;               // of formats that have them beside the numbers
+  uint qBatchStride, qTokenStride, qHeadStride;  // strides in elements; channels are contiguous
+  uint oBatchStride, oTokenStride, oHeadStride;
+  uint queryTokens;                              // S
+  uint keyTokens;                                // the most keys that a sequence may have
+  uint queryHeads;                               // H
+  uint headsPerGroup;                            // H / G
+  float scale;
+  uint firstGroup;                               // added to the number of the workgroup
+} p;
+#else
 // 128 bytes, the same in every kernel of the family: all that Vulkan promises.
 layout(push_constant, scalar) uniform AttentionPush {
   uint64_t q, k, v, o;                           // device addresses of element [0,0,0,0], in bytes
@@ -47,6 +64,7 @@ layout(push_constant, scalar) uniform AttentionPush {
   float scale;
   uint firstTile, firstHead, firstBatch;         // added to gl_WorkGroupID
 } p;
+#endif
 
 // The problem of this workgroup, set by openProblem().
 uint batch, head, keyHead;

@@ -21,11 +21,18 @@ int prefix;
 int windowLeft, windowRight;
 float slope;                // ALiBi, times log2(e)
 
-/// Sets the problem of the workgroup. In a pipeline without options all of it is known from the push constants.
-void openProblem() {
-  head = p.firstHead + gl_WorkGroupID.y;
-  batch = p.firstBatch + gl_WorkGroupID.z;
-  keyHead = head / p.headsPerGroup;
+#ifdef LEAN_DECODE
+/// The keys that the sequence can have by its places in the cache, and the first that is still there
+/// (Shaders/Decode/decode_cache.glsl).
+uint heldKeys();
+int firstHeldKey(uint length);
+
+int segmentBegin, segmentEnd;  // the keys of this segment
+#endif
+
+/// Sets what belongs to the sequence `batch` and to `head`, which are set. In a pipeline without options all of it
+/// is known from the push constants.
+void openSequence() {
   queryTokens = p.queryTokens;
   keyTokens = p.keyTokens;
   firstQuery = 0;
@@ -43,16 +50,24 @@ void openProblem() {
     queryTokens = min(uint(q1 - q0), p.queryTokens);
     keyTokens = min(uint(k1 - k0), p.keyTokens);
   }
+#ifdef LEAN_DECODE
+  keyTokens = min(keyTokens, heldKeys());
+#endif
   if (HAS(OPTION_KEY_LENGTHS)) {
     keyTokens = uint(clamp(loadInt(TENSOR_KEY_LENGTHS, batch), 0, int(keyTokens)));
   }
   positionOffset = HAS(OPTION_TOP_LEFT) ? 0 : int(keyTokens) - int(queryTokens);
   lowestKey = HAS(OPTION_LEFT_PADDING) ? max(0, loadInt(TENSOR_LEFT_PADDING, batch)) : 0;
   highestKey = int(keyTokens);
+#ifdef LEAN_DECODE
+  lowestKey = max(max(lowestKey, segmentBegin), firstHeldKey(keyTokens));
+  highestKey = min(highestKey, segmentEnd);
+#else
   if (HAS(OPTION_KEY_RANGE)) {
     lowestKey = max(lowestKey, OPTION_BLOCK.rangeBegin);
     highestKey = min(highestKey, OPTION_BLOCK.rangeEnd);
   }
+#endif
   prefix = 0;
   if (HAS(OPTION_PREFIX)) {
     prefix = loadOptionalInt(TENSOR_PREFIX_LENGTHS, batch, OPTION_BLOCK.prefixTokens);
@@ -66,6 +81,15 @@ void openProblem() {
     windowRight = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2 + 1, OPTION_BLOCK.windowRight), largest);
   }
   slope = HAS(OPTION_ALIBI) ? loadFloat(TENSOR_ALIBI_SLOPES, tensorIndex(TENSOR_ALIBI_SLOPES, 0)) * LOG2_E : 0.0;
+}
+
+#ifndef LEAN_DECODE
+/// Sets the problem of the workgroup.
+void openProblem() {
+  head = p.firstHead + gl_WorkGroupID.y;
+  batch = p.firstBatch + gl_WorkGroupID.z;
+  keyHead = head / p.headsPerGroup;
+  openSequence();
 }
 
 /// The byte addresses of channel 0 of key or value 0 of this sequence and head.
@@ -86,6 +110,7 @@ uint64_t valueBaseAddress() {
   }
   return rowAddress(VALUE_TYPE, p.v, p.vBatchStride, firstKeyToken, p.vTokenStride, keyHead, p.vHeadStride);
 }
+#endif
 
 // --- Intervals -------------------------------------------------------------------------------------------
 

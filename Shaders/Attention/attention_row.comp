@@ -84,9 +84,8 @@ const uint QUADS_V = (HEAD_SIZE_V + 7) / 8 * 2;
 // would turn these into memory with one gather per access.
 vec4 q[QUADS_QK];  // times scale * log2(e), so that scores are exponents of 2
 vec4 o[QUADS_V];   // not normalised
-float rowMax;      // of the scores so far
-float rowSum;      // of 2^(score - rowMax)
-Row row;
+
+#include "attention_row_weights.glsl"
 
 /// Channels 4 * quad ... 4 * quad + 3 of a key row of the block, at subgroup-uniform addresses.
 vec4 loadKeyQuad(uint64_t block, uint64_t rowOffset, const uint key, const uint quad) {
@@ -103,15 +102,6 @@ vec4 loadValueQuad(uint64_t block, uint64_t rowOffset, const uint key, const uin
       block + ((quad / 2 * KEYS_PER_BLOCK + key) * 8 + quad % 2 * 4) * 4).value;
   }
   return loadChannels4(VALUE_TYPE, ALIGNED, block + rowOffset, quad * 4, HEAD_SIZE_V);
-}
-
-/// Bit c is set where key firstKey + c is hidden from the row.
-uint hiddenKeys(uint firstKey) {
-  uint hidden = 0;
-  [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-    if (!seesKey(row, int(firstKey + c))) { hidden |= 1u << c; }
-  }
-  return hidden;
 }
 
 /// Folds keys firstKey ..< firstKey + KEYS_PER_BLOCK into the row. `masked` is for the blocks in which
@@ -139,27 +129,7 @@ void foldBlock(
     }
   }
 
-  // m' = max(m, s); p = 2^(s - m'); l = l 2^(m - m') + sum p
-  float newMax = rowMax;
-  float poison = 0;
-  [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-    if (MAPS_SCORES) { s[c] = mapScore(row, s[c], int(firstKey + c)); }
-    if (masked && (hidden >> c & 1u) != 0) { s[c] = -INFINITY; }
-    if (MAPS_TO_HIDDEN && s[c] == -INFINITY) { hidden |= 1u << c; }
-    newMax = max(newMax, s[c]);
-    poison += s[c];
-  }
-  // max and exp2 may lose a NaN; a sum does not.
-  float blockSum = isnan(poison) ? QUIET_NAN : 0;
-  float origin = newMax == -INFINITY ? 0 : newMax;
-  const float rescale = exp2(rowMax - origin);
-  [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-    s[c] = exp2(s[c] - origin);
-    if ((masked || MAPS_TO_HIDDEN) && (hidden >> c & 1u) != 0) { s[c] = 0; }
-    blockSum += s[c];
-  }
-  rowMax = newMax;
-  rowSum = fma(rowSum, rescale, blockSum);
+  const float rescale = weighBlock(masked, hidden, firstKey, s);
 
   // o = o 2^(m - m') + p v, the block's own sum first: o is loaded from the stack, and a chain that begins
   // with it waits (see the ladder); it also rounds o once per block instead of once per key.

@@ -42,12 +42,20 @@ uint64_t stateIndex(const uint tensor, uint token) {
 
 /// Whether this piece goes on where an earlier piece of the same attention stopped.
 bool continues() {
+#ifdef LEAN_DECODE
+  return false;
+#else
   return HAS(OPTION_KEY_RANGE) && OPTION_BLOCK.continues != 0;
+#endif
 }
 
 /// Whether this piece leaves something for the next.
 bool carries() {
+#ifdef LEAN_DECODE
+  return false;
+#else
   return HAS(OPTION_KEY_RANGE) && OPTION_BLOCK.carry != 0ul;
+#endif
 }
 
 // What pieces of one attention leave for the next, for the rows of one tile, f32: maxima [rows], results [rows, E],

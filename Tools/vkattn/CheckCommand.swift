@@ -50,7 +50,7 @@ struct CheckCommand: AsyncParsableCommand {
 
   func validate() throws {
     if quick, full { throw ValidationError("--quick and --full exclude each other") }
-    if subject != .attention, paths.allPaths || !paths.path.isEmpty {
+    if subject != .attention, subject != .decode, paths.allPaths || !paths.path.isEmpty {
       throw ValidationError("\(subject.rawValue) has one shader and takes no path")
     }
   }
@@ -64,6 +64,12 @@ struct CheckCommand: AsyncParsableCommand {
       case .attention: [CheckRun]()
       case .statistics: AttentionStatisticsCheck.runs(depth).filter { isAsked($0.id) }
       case .merge: StateMergeCheck.runs(depth).filter { isAsked($0.id) }
+      case .decode:
+        (paths.allPaths
+          ? AttentionPath.allCases.map { $0 }
+          : paths.path.isEmpty
+            ? [nil] : paths.path.map(\.path)).flatMap { DecodeCheck.runs(depth, $0) }
+          .filter { isAsked($0.id) }
       }
     guard !(subject == .attention ? attentions.isEmpty : others.isEmpty) else {
       throw CommandFailure(.wrongInput, "no case of this grid has \"\(only ?? "")\" in its id")

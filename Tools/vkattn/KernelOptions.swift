@@ -16,6 +16,8 @@ enum CheckSubject: String, ExpressibleByArgument, CaseIterable {
   case statistics
   /// The merge of partial attentions.
   case merge
+  /// Decode steps over caches.
+  case decode
 }
 
 /// Which ways of a kernel a command runs.

@@ -35,7 +35,7 @@ struct AttentionOptionBlock {
   ///   - range: what a piece does that is cut along the keys.
   static func bytes(
     _ request: AttentionRequest, operands: [AttentionOperand.Kind: DeviceBuffer],
-    keySources: [AttentionKeySource], layout: AttentionScratch, scratch: UInt64,
+    keySources: [AttentionKeySource] = [], layout: AttentionScratch? = nil, scratch: UInt64 = 0,
     range: KeyRange? = nil
   ) -> [UInt8] {
     var block = AttentionOptionBlock()
@@ -45,10 +45,10 @@ struct AttentionOptionBlock {
       guard let slot = operand.kind.slot, let buffer = operands[operand.kind] else { continue }
       entries[slot] = (buffer.address, request.layout(of: operand))
     }
-    if let term = layout.relativeTerm {
+    if let term = layout?.relativeTerm {
       entries[relativeTermSlot] = (scratch + UInt64(term.lowerBound), request.relativeTermLayout)
     }
-    if let sources = layout.keySources {
+    if let sources = layout?.keySources {
       entries[keySourcesSlot] = (scratch + UInt64(sources.lowerBound), nil)
     }
     for entry in entries {
@@ -77,7 +77,7 @@ struct AttentionOptionBlock {
     }
     block.append(Int32(0))
     block.append(range?.carryAddress ?? 0)
-    if layout.keySources != nil {
+    if layout?.keySources != nil {
       for source in keySources {
         block.append(source.key.address)
         block.append(request.valuesAreKeys ? source.key.address : source.value.address)

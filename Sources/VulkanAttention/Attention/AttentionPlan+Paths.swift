@@ -43,48 +43,65 @@ extension AttentionPlan {
       case .matrix: matrixTile(request, device, choice)
       }
     return tile.flatMap { tile in
-      if let refusal = refusal(of: tile, device) { .failure(refusal) } else { .success(tile) }
+      if let refusal = PathRefusal(
+        shaderName: tile.shaderName, sharedBytes: tile.sharedBytes,
+        workgroupSize: tile.workgroupSize, subgroupSize: tile.subgroupSize, on: device)
+      {
+        .failure(refusal)
+      } else {
+        .success(tile)
+      }
     }
   }
+}
 
-  /// What stands against a tile on a device: the shader, the limits, the features.
-  private static func refusal(
-    of tile: AttentionTile, _ device: DeviceCapabilities
-  ) -> PathRefusal? {
+extension PathRefusal {
+  /// What stands against a tile on a device, if anything does: the shader, the limits, the features.
+  init?(
+    shaderName: String, sharedBytes: Int, workgroupSize: Int, subgroupSize: Int?,
+    on device: DeviceCapabilities
+  ) {
     let missing = device.missingRequiredFeatures
     if !missing.isEmpty {
-      return PathRefusal(
+      self.init(
         reason: "the device lacks \(missing.map(\.rawValue).joined(separator: ", "))")
+      return
     }
-    guard let shader = ShaderBinary.named(tile.shaderName) else {
-      return PathRefusal(reason: "this build has no shader \(tile.shaderName)")
+    guard let shader = ShaderBinary.named(shaderName) else {
+      self.init(reason: "this build has no shader \(shaderName)")
+      return
     }
     let lacking = device.missingFeatures(for: shader)
     if !lacking.isEmpty {
-      return PathRefusal(
+      self.init(
         reason: "the device lacks \(lacking.map(\.rawValue).joined(separator: ", "))")
+      return
     }
     if case .missing(let extensions, let compiler) = shader.content {
-      return PathRefusal(
-        reason: "this build left the shader \(tile.shaderName) out: \(compiler) lacks "
+      self.init(
+        reason: "this build left the shader \(shaderName) out: \(compiler) lacks "
           + extensions.joined(separator: ", "))
+      return
     }
-    if tile.sharedBytes > device.maxSharedBytes {
-      return PathRefusal(
-        reason: "it needs \(tile.sharedBytes) bytes of shared memory, "
+    if sharedBytes > device.maxSharedBytes {
+      self.init(
+        reason: "it needs \(sharedBytes) bytes of shared memory, "
           + "the device allows \(device.maxSharedBytes)")
+      return
     }
     let most = min(device.maxWorkgroupInvocations, device.maxWorkgroupSizeX)
-    if tile.workgroupSize > most {
-      return PathRefusal(
-        reason: "it needs workgroups of \(tile.workgroupSize), the device allows \(most)")
+    if workgroupSize > most {
+      self.init(
+        reason: "it needs workgroups of \(workgroupSize), the device allows \(most)")
+      return
     }
-    if let size = tile.subgroupSize {
+    if let subgroupSize {
       let sizes = device.minSubgroupSize...device.maxSubgroupSize
-      guard sizes.contains(size), device.has(.subgroupSizeControl) else {
-        return PathRefusal(
-          reason: "it needs full subgroups of \(size), the device has \(sizes.lowerBound) "
+      guard sizes.contains(subgroupSize), device.has(.subgroupSizeControl) else {
+        self.init(
+          reason: "it needs full subgroups of \(subgroupSize), the device has \(sizes.lowerBound) "
             + "to \(sizes.upperBound)")
+        return
       }
     }
     return nil
