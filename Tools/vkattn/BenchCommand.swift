@@ -34,7 +34,7 @@ struct BenchCommand: AsyncParsableCommand {
         vkattn bench --quick
         vkattn bench attention --shape S1024,H8,D64 --type f16 --causal
         vkattn bench --shape S4096,H32,G8,D128 --all-paths --json out.json
-        vkattn bench attention --peers --type f32
+        vkattn bench attention --peers --ggml build/bin/test-backend-ops --type f16
         vkattn bench host
 
       The exit status is 1 where a workload fails, and where none could run.
@@ -76,12 +76,29 @@ struct BenchCommand: AsyncParsableCommand {
       """)
   var peers = false
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Runs ggml's attention on the same shapes, device and driver by turns, by its program \
+      test-backend-ops; Benchmarks/peers/README.md says how to build it. With --peers, beside PyTorch.
+      """,
+      valueName: "path"))
+  var ggml: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "How long a peer may take for one workload, before it is stopped.", valueName: "seconds"))
+  var peerTimeout = 600
+
   @OptionGroup var paths: PathOptions
   @OptionGroup var device: DeviceOptions
 
   func validate() throws {
     if let samples, samples < 1 {
       throw ValidationError("--samples is \(samples); allowed: 1 or more")
+    }
+    if peerTimeout < 1 {
+      throw ValidationError("--peer-timeout is \(peerTimeout); allowed: 1 or more")
     }
     if quick, !shape.isEmpty { throw ValidationError("--quick and --shape exclude each other") }
   }
@@ -91,8 +108,12 @@ struct BenchCommand: AsyncParsableCommand {
     // Problems that no device could run are refused before one is opened.
     let workloads = try workloads()
     if let json { try JSONFile(json).checkWritable() }
-    let peer = peers ? try PyTorchPeer() : nil
+    let pyTorch = peers ? try PyTorchPeer(secondsAtMost: peerTimeout) : nil
     let opened = try device.open()
+    let ggml = ggml.map {
+      GGMLPeer(path: $0, device: opened.capabilities, secondsAtMost: peerTimeout)
+    }
+    let all: [(any Peer)?] = [pyTorch, ggml]
     var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
     console.progress("host")
     report.host = try await HostTiming.measure(on: opened, paths.path.first ?? .automatic)
@@ -100,7 +121,8 @@ struct BenchCommand: AsyncParsableCommand {
       console.progress("ceilings")
       report.ceilings = try DeviceCeilings.measure(on: opened)
       for line in report.heading { console.print(line) }
-      await time(workloads, on: opened, &report, beside: peer)
+      await time(
+        workloads, on: opened, &report, beside: PeerGroup(all.compactMap { $0 }))
     } else {
       for line in report.heading { console.print(line) }
     }
@@ -108,10 +130,7 @@ struct BenchCommand: AsyncParsableCommand {
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
     if !report.peers.isEmpty {
       for line in report.peers.table.lines { console.print(line) }
-      let ratios = report.peers.map(\.ratio)
-      console.print(
-        "theirs: \(report.peerName); geometric mean \(Numbers.fixed(report.peers.geometricMean, decimals: 2)), "
-          + "least \(Numbers.fixed(ratios.min() ?? .nan, decimals: 2))")
+      for line in report.peers.summary { console.print(line) }
     }
     for skip in report.skips { console.print("skipped: \(skip)") }
     for failure in report.failures { console.print("FAILED: \(failure)") }
@@ -139,9 +158,10 @@ struct BenchCommand: AsyncParsableCommand {
 
   private func time(
     _ workloads: [AttentionWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport,
-    beside peer: PyTorchPeer?
+    beside peers: PeerGroup
   ) async {
     let console = Console.current
+    var peers = peers
     var options = TimingOptions()
     options.samples = samples
     options.isCold = cold
@@ -153,15 +173,8 @@ struct BenchCommand: AsyncParsableCommand {
         do {
           let first = try await benchmark.run(workload, choice)
           report.results.append(first)
-          if let peer {
-            // Ours, theirs, theirs, ours: other load hits both alike.
-            let theirs = try [peer.time(workload), peer.time(workload)]
-            let second = try await benchmark.run(workload, choice)
-            report.peerName = theirs[0].name
-            report.peers.append(
-              PeerComparison(
-                id: workload.id, path: first.path, ours: (first.gigaflops + second.gigaflops) / 2,
-                theirs: theirs.reduce(0) { $0 + $1.result.gflops } / 2))
+          try await peers.compare(first, of: workload, in: &report) {
+            try await benchmark.run(workload, choice)
           }
         } catch AttentionError.pathUnavailable(let path, let reason) {
           report.skips.append("\(workload.id) on \(path.rawValue): \(reason)")

@@ -21,9 +21,9 @@ extension BenchmarkReport {
       "peers": .array(
         peers.map { row in
           [
-            "id": .string(row.id), "path": .string(row.path), "gflops_ours": .number(row.ours),
-            "gflops_theirs": .number(row.theirs), "ratio": .number(row.ratio),
-            "theirs": .string(peerName),
+            "id": .string(row.id), "path": .string(row.path), "peer": .string(row.peer),
+            "gflops_ours": .number(row.ours), "gflops_theirs": .number(row.theirs),
+            "ratio": .number(row.ratio), "theirs": .string(row.platform),
           ]
         }),
       "skips": .array(skips.map(JSONText.string)),

@@ -53,11 +53,8 @@ public struct BenchmarkReport: Sendable {
   public var skips: [String] = []
   /// Workloads that failed, with the reason.
   public var failures: [String] = []
-
   /// Workloads beside what users would pick instead.
   public var peers: [PeerComparison] = []
-  /// What the peer ran on.
-  public var peerName = ""
 
   /// A report of nothing yet.
   public init(device: String, driver: String, commit: String) {

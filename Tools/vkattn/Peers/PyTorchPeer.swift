@@ -2,39 +2,36 @@ import Foundation
 import KernelBenchmarks
 
 /// PyTorch's attention on the same machine, run by `Benchmarks/peers/pytorch_sdpa.py` of a checkout.
-struct PyTorchPeer {
-  /// What one run of the peer measured.
-  struct Result: Decodable {
-    let id: String
-    let secondsMedian: Double
-    let gflops: Double
-
-    enum CodingKeys: String, CodingKey {
-      case id
-      case secondsMedian = "seconds_median"
-      case gflops
-    }
-  }
-
+struct PyTorchPeer: Peer {
   private struct Report: Decodable {
+    struct Result: Decodable {
+      let id: String
+      let gflops: Double
+    }
+
     let device: String
     let driver: String
     let results: [Result]
   }
 
+  let name = "PyTorch"
   private let python: String
+  private let secondsAtMost: Int
   private static let script = "Benchmarks/peers/pytorch_sdpa.py"
 
   /// Finds the script below the current folder and a Python with PyTorch: the one in VKATTN_PYTHON, else
   /// python3, else the checkout's `.venv`.
-  init() throws(CommandFailure) {
+  init(secondsAtMost: Int) throws(CommandFailure) {
+    self.secondsAtMost = secondsAtMost
     guard FileManager.default.fileExists(atPath: Self.script) else {
       throw CommandFailure(
         .wrongInput, "--peers runs \(Self.script), which is not here; call it in a checkout")
     }
     let named = ProcessInfo.processInfo.environment["VKATTN_PYTHON"]
     for candidate in named.map({ [$0] }) ?? ["python3", ".venv/bin/python"] {
-      if (try? Self.run(candidate, ["-c", "import torch"]))?.status == 0 {
+      let run = try? Self.process(candidate, ["-c", "import torch"])
+        .run(secondsAtMost: Double(secondsAtMost))
+      if let run, run.status == 0, !run.timedOut {
         python = candidate
         return
       }
@@ -46,40 +43,35 @@ struct PyTorchPeer {
         + "torch numpy) or name one in VKATTN_PYTHON")
   }
 
-  /// Times one workload; also says on what.
-  func time(_ workload: AttentionWorkload) throws -> (result: Result, name: String) {
+  func time(_ workload: AttentionWorkload) throws -> PeerMeasurement {
     let file = FileManager.default.temporaryDirectory
       .appending(path: "vkattn-peer-\(UUID().uuidString).json")
     defer { try? FileManager.default.removeItem(at: file) }
     let shape = "\(workload.shape)".replacingOccurrences(of: "-", with: ",")
-    let run = try Self.run(
+    let run = try Self.process(
       python,
       [
         Self.script, "--shape", shape, "--type", workload.elementType.rawValue, "--device", "cpu",
         "--json", file.path,
-      ] + (workload.isCausal ? ["--causal"] : []))
+      ] + (workload.isCausal ? ["--causal"] : [])
+    ).run(secondsAtMost: Double(secondsAtMost))
+    guard !run.timedOut else {
+      throw CommandFailure(
+        .failed, "it was stopped after \(secondsAtMost) s; allow it more with --peer-timeout")
+    }
     guard run.status == 0 else {
-      throw CommandFailure(.failed, "the peer ended with status \(run.status): \(run.output)")
+      throw CommandFailure(
+        .failed, "it ended with status \(run.status): \((run.output + run.errors).suffix(2000))")
     }
     let report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: file))
     guard let result = report.results.first, result.id == workload.id else {
-      throw CommandFailure(.failed, "the peer measured something else than \(workload.id)")
+      throw CommandFailure(.failed, "it measured something else than \(workload.id)")
     }
-    return (result, "\(report.device), \(report.driver)")
+    return PeerMeasurement(
+      gigaflops: result.gflops, platform: "\(report.device), \(report.driver)")
   }
 
-  private static func run(
-    _ program: String, _ arguments: [String]
-  ) throws -> (status: Int32, output: String) {
-    let process = Process()
-    process.executableURL = URL(filePath: "/usr/bin/env")
-    process.arguments = [program] + arguments
-    let pipe = Pipe()
-    process.standardOutput = pipe
-    process.standardError = pipe
-    try process.run()
-    let output = pipe.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    return (process.terminationStatus, String(decoding: output.suffix(2000), as: UTF8.self))
+  private static func process(_ program: String, _ arguments: [String]) -> PeerProcess {
+    PeerProcess(program: "/usr/bin/env", arguments: [program] + arguments)
   }
 }

@@ -1,0 +1,63 @@
+import KernelBenchmarks
+
+/// What users would pick instead of a kernel of this package.
+protocol Peer {
+  /// Its name, as in tables.
+  var name: String { get }
+
+  /// Times a workload.
+  func time(_ workload: AttentionWorkload) throws -> PeerMeasurement
+}
+
+/// One run of a peer.
+struct PeerMeasurement {
+  /// 10⁹ operations a second.
+  let gigaflops: Double
+  /// What it ran on, and its version.
+  let platform: String
+}
+
+/// The peers of one run of the benchmark.
+struct PeerGroup {
+  private var peers: [any Peer]
+
+  init(_ peers: [any Peer]) {
+    self.peers = peers
+  }
+
+  /// Compares a result that was just measured: each peer, each peer again from the last to the first,
+  /// then ours again, so that other load hits all alike. A peer that cannot go on is left out from
+  /// then on; the report tells why.
+  mutating func compare(
+    _ result: BenchmarkResult, of workload: AttentionWorkload, in report: inout BenchmarkReport,
+    measureAgain: () async throws -> BenchmarkResult
+  ) async throws {
+    var measured: [String: [PeerMeasurement]] = [:]
+    var missing: Set<String> = []
+    for peer in peers + peers.reversed() where !missing.contains(peer.name) {
+      do {
+        measured[peer.name, default: []].append(try peer.time(workload))
+      } catch {
+        missing.insert(peer.name)
+        let message = "\(workload.id) beside \(peer.name): \(error)"
+        switch (error as? GGMLError)?.consequence ?? .fail {
+        case .skip: report.skips.append(message)
+        case .fail: report.failures.append(message)
+        case .giveUp:
+          report.failures.append(message)
+          peers.removeAll { $0.name == peer.name }
+        }
+      }
+    }
+    guard peers.contains(where: { !missing.contains($0.name) }) else { return }
+    let second = try await measureAgain()
+    for peer in peers where !missing.contains(peer.name) {
+      guard let theirs = measured[peer.name], let first = theirs.first else { continue }
+      report.peers.append(
+        PeerComparison(
+          id: workload.id, path: result.path, peer: peer.name, platform: first.platform,
+          ours: (result.gigaflops + second.gigaflops) / 2,
+          theirs: theirs.reduce(0) { $0 + $1.gigaflops } / Double(theirs.count)))
+    }
+  }
+}
