@@ -16,6 +16,8 @@ struct BenchCommand: AsyncParsableCommand {
   enum Subject: String, ExpressibleByArgument, CaseIterable {
     /// Tiled exact attention, with the device's ceilings and the host's time.
     case attention
+    /// Decode steps over caches, likewise.
+    case decode
     /// The host's time alone: to plan, record and submit one attention.
     case host
   }
@@ -35,6 +37,8 @@ struct BenchCommand: AsyncParsableCommand {
         vkattn bench attention --shape S1024,H8,D64 --type f16 --causal
         vkattn bench --shape S4096,H32,G8,D128 --all-paths --json out.json
         vkattn bench attention --peers --ggml build/bin/test-backend-ops --type f16
+        vkattn bench decode --peers
+        vkattn bench decode --shape S1,T4096,H32,G8,D128 --type f16 --type f32
         vkattn bench host
 
       The exit status is 1 where a workload fails, and where none could run.
@@ -106,7 +110,8 @@ struct BenchCommand: AsyncParsableCommand {
   func run() async throws {
     let console = Console.current
     // Problems that no device could run are refused before one is opened.
-    let workloads = try workloads()
+    let workloads = subject == .attention ? try workloads() : []
+    let steps = subject == .decode ? try decodeWorkloads() : []
     if let json { try JSONFile(json).checkWritable() }
     let pyTorch = peers ? try PyTorchPeer(secondsAtMost: peerTimeout) : nil
     let opened = try device.open()
@@ -117,15 +122,14 @@ struct BenchCommand: AsyncParsableCommand {
     var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
     console.progress("host")
     report.host = try await HostTiming.measure(on: opened, paths.path.first ?? .automatic)
-    if subject == .attention {
+    if subject != .host {
       console.progress("ceilings")
       report.ceilings = try DeviceCeilings.measure(on: opened)
-      for line in report.heading { console.print(line) }
-      await time(
-        workloads, on: opened, &report, beside: PeerGroup(all.compactMap { $0 }))
-    } else {
-      for line in report.heading { console.print(line) }
     }
+    for line in report.heading { console.print(line) }
+    let group = PeerGroup(all.compactMap { $0 })
+    await time(workloads, on: opened, &report, beside: group)
+    await time(steps, on: opened, &report, beside: group)
     console.clearProgress()
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
     if !report.peers.isEmpty {
@@ -136,7 +140,7 @@ struct BenchCommand: AsyncParsableCommand {
     for failure in report.failures { console.print("FAILED: \(failure)") }
     if let json { try JSONFile(json).write(report.json.text + "\n") }
     if !report.failures.isEmpty { throw CommandFailure(.failed) }
-    if subject == .attention, report.results.isEmpty {
+    if subject != .host, report.results.isEmpty {
       throw CommandFailure(.failed, "no workload could run")
     }
   }
@@ -156,16 +160,59 @@ struct BenchCommand: AsyncParsableCommand {
     }
   }
 
+  /// The decode steps that the command line asks for.
+  private func decodeWorkloads() throws -> [DecodeWorkload] {
+    guard shape.isEmpty else {
+      let types = type.isEmpty ? [.f16] : type
+      let workloads = shape.flatMap { shape in types.map { DecodeWorkload(shape, $0) } }
+      for workload in workloads { _ = try workload.request() }
+      return workloads
+    }
+    return (quick ? DecodeWorkload.quick : DecodeWorkload.standard).filter {
+      type.isEmpty || type.contains($0.elementType)
+    }
+  }
+
+  private func time(
+    _ workloads: [DecodeWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport,
+    beside peers: PeerGroup
+  ) async {
+    var peers = peers
+    let benchmark = DecodeBenchmark(on: device, options: timingOptions)
+    for (index, workload) in workloads.enumerated() {
+      for choice in paths.choices(on: device.capabilities) {
+        Console.current.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
+        do {
+          let first = try await benchmark.run(workload, choice.path)
+          report.results.append(first)
+          if let attention = workload.attention {
+            try await peers.compare(first, of: attention, in: &report) {
+              try await benchmark.run(workload, choice.path)
+            }
+          }
+        } catch AttentionError.pathUnavailable(let path, let reason) {
+          report.skips.append("\(workload.id) on \(path.rawValue): \(reason)")
+        } catch {
+          report.failures.append("\(workload.id) on \(choice): \(error)")
+        }
+      }
+    }
+  }
+
+  private var timingOptions: TimingOptions {
+    var options = TimingOptions()
+    options.samples = samples
+    options.isCold = cold
+    return options
+  }
+
   private func time(
     _ workloads: [AttentionWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport,
     beside peers: PeerGroup
   ) async {
     let console = Console.current
     var peers = peers
-    var options = TimingOptions()
-    options.samples = samples
-    options.isCold = cold
-    let benchmark = AttentionBenchmark(on: device, options: options)
+    let benchmark = AttentionBenchmark(on: device, options: timingOptions)
     let choices = paths.choices(on: device.capabilities)
     for (index, workload) in workloads.enumerated() {
       for choice in choices {

@@ -85,7 +85,9 @@ public struct DecodeProblem: Sendable {
   }
 
   /// The expected output and log-sum-exp.
-  func expected() -> AttentionOutput {
+  ///
+  /// - Parameter rows: rows of [B, S, H]; nil for all.
+  func expected(rows: [Int]? = nil) -> AttentionOutput {
     let attention = request.attention
     var options = attention.referenceOptions(operands)
     let capacity = request.keyCache.arrangement.blockTokens
@@ -108,6 +110,7 @@ public struct DecodeProblem: Sendable {
         heads: attention.keyHeads, channels: attention.headSize)
     }
     return AttentionReference.attention(
-      q: query.map(Double.init), k: k, v: v, dimensions: attention.dimensions, options: options)
+      q: query.map(Double.init), k: k, v: v, dimensions: attention.dimensions, options: options,
+      rows: rows)
   }
 }

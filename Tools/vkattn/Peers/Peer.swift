@@ -55,7 +55,7 @@ struct PeerGroup {
       guard let theirs = measured[peer.name], let first = theirs.first else { continue }
       report.peers.append(
         PeerComparison(
-          id: workload.id, path: result.path, peer: peer.name, platform: first.platform,
+          id: result.id, path: result.path, peer: peer.name, platform: first.platform,
           ours: (result.gigaflops + second.gigaflops) / 2,
           theirs: theirs.reduce(0) { $0 + $1.gigaflops } / Double(theirs.count)))
     }

@@ -1,0 +1,92 @@
+import AttentionReference
+import VulkanAttention
+
+/// Verifies and times decode steps on a device.
+public struct DecodeBenchmark: Sendable {
+  private let device: ComputeDevice
+  private let options: TimingOptions
+
+  /// Rows that are compared with the reference.
+  private static let verifiedRowCount = 8
+
+  /// Benchmarks on a device.
+  public init(on device: ComputeDevice, options: TimingOptions = TimingOptions()) {
+    self.device = device
+    self.options = options
+  }
+
+  /// Verifies a workload, warms up and times it: the attention of one layer, with its merge and without the
+  /// upload that the layers of a step share.
+  ///
+  /// - Throws: ``BenchmarkRefusal`` for a wrong result, `AttentionError` (`pathUnavailable` where
+  ///   the path cannot run), `VulkanError`.
+  public func run(
+    _ workload: DecodeWorkload, _ path: AttentionPath?
+  ) async throws -> BenchmarkResult {
+    let request = try workload.request()
+    var plan = try DecodePlan(request, device: device.capabilities, path: path)
+    if workload.cut == .oneSplit {
+      let longest = workload.lengths.max() ?? 0
+      plan = try DecodePlan(
+        request, device: device.capabilities, path: path,
+        mode: .fixed(
+          tokensPerSplit: (longest + plan.tile.keys) / plan.tile.keys * plan.tile.keys))
+    }
+    let schedule = try plan.schedule(lengths: workload.lengths)
+    let kernel = try DecodeKernel(plan, on: device)
+    let problem = DecodeProblem(
+      request, lengths: workload.lengths, pages: try workload.pages(), seed: workload.id)
+    let tensors = try await DecodeTensors(problem, for: plan, schedule, on: device)
+    let recorder = try device.makeRecorder()
+    let step = try kernel.prepare(
+      schedule, pages: problem.pages.map { .table($0) }, workspace: tensors.workspace,
+      into: recorder)
+    try kernel.record(tensors.buffers, step: step, into: recorder)
+    try await device.submit(recorder).completed()
+    let verification = try verify(try await tensors.readOutput(), problem)
+    let timing = try Stopwatch(device: device, options: options).time { recorder in
+      try kernel.record(tensors.buffers, step: step, into: recorder)
+    }
+    guard let timing else { throw BenchmarkRefusal(description: "no sample was taken") }
+    return BenchmarkResult(
+      id: workload.id, family: DecodeWorkload.family, shape: workload.shape.description,
+      type: workload.elementType.rawValue, isCausal: false, path: plan.path.rawValue,
+      tile: plan.summary(of: schedule), timing: timing,
+      operations: request.floatingPointOperations(lengths: workload.lengths),
+      bytes: request.compulsoryBytes(lengths: workload.lengths), maxError: verification.largest,
+      relativeError: verification.relative, verifiedRows: verification.rowCount)
+  }
+
+  private func verify(
+    _ output: [Float], _ problem: DecodeProblem
+  ) throws -> (largest: Double, relative: Double, rowCount: Int) {
+    // Every row was poisoned with NaN: one that is left was not written.
+    if let index = output.firstIndex(where: { !$0.isFinite }) {
+      throw BenchmarkRefusal(
+        description: "o: element \(index) is \(Numbers.plain(output[index])); "
+          + "it was not written, or is wrong")
+    }
+    let attention = problem.request.attention
+    let rows = attention.dimensions.sampledRows(count: Self.verifiedRowCount)
+    let expected = problem.expected(rows: rows).o
+    let actual = gather(rows, width: attention.valueHeadSize, from: output)
+    let relative = ErrorMeasure.relativeRMS(actual: actual, expected: expected)
+    let gate = AttentionGates.output(attention.outputType)
+    guard relative.isWithin(gate) else {
+      throw BenchmarkRefusal(
+        description: "o: error \(Numbers.scientific(relative.error)) above "
+          + "\(Numbers.scientific(gate)) over \(rows.count) rows")
+    }
+    let largest = ErrorMeasure.worstAbsolute(actual: actual, expected: expected).error
+    return (largest, relative.error, rows.count)
+  }
+}
+
+extension DecodePlan {
+  /// Tile and cuts in a few words, for a column of a table.
+  public func summary(of schedule: LeanSchedule) -> String {
+    let constants = tile.constants.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }
+    return "rows=\(tile.rows) keys=\(tile.keys) groups=\(schedule.groupCount) "
+      + "partials=\(schedule.partialCount)\(constants.joined())"
+  }
+}
