@@ -25,7 +25,8 @@ extension DecodePlan {
     let tile: DecodeTile
     switch path {
     case .row: tile = rowTile(request, device)
-    case .subgroup, .matrix:
+    case .subgroup: tile = subgroupTile(request, device)
+    case .matrix:
       return .failure(PathRefusal(reason: "decode has no such path"))
     }
     if let refusal = PathRefusal(
@@ -55,5 +56,47 @@ extension DecodePlan {
       workgroupSize: rows, rows: rows, keys: 128, sharedBytes: 0, subgroupSize: nil,
       shaderName: "decode_row", constants: ["KEYS_PER_BLOCK": UInt32(keysPerBlock)],
       groups: groups(device), provenance: "not tuned")
+  }
+
+  private static func subgroupTile(
+    _ request: DecodeRequest, _ device: DeviceCapabilities
+  ) -> DecodeTile {
+    let size = max(1, device.subgroupSize)
+    let isCPU = device.kind == .cpu
+    let subgroups = isCPU ? 1 : max(1, 128 / size)
+    let attention = request.attention
+    let channels = attention.headSize + attention.valueHeadSize
+    // Quads of output channels of a lane, each a register of 4 for each row.
+    let valueQuads = ceilingDivide(attention.valueHeadSize, 4)
+    let chunks = ceilingDivide(valueQuads, size)
+    // A CPU's rows are unrolled code, a GPU's are registers.
+    let most = isCPU ? max(1, min(8, 2048 / channels)) : max(1, min(8, 16 / chunks))
+    let tiles = ceilingDivide(request.problemRows, most)
+    let rows = ceilingDivide(request.problemRows, tiles)
+    let queryBytes = isCPU ? 16 : rows * ceilingDivide(attention.headSize, 4) * 16
+    let mergeBytes = subgroups > 1 ? subgroups * rows * (valueQuads * 16 + 8) : 16
+    let step = subgroups * size
+    return DecodeTile(
+      workgroupSize: step, rows: rows, keys: ceilingDivide(128, step) * step,
+      sharedBytes: queryBytes + mergeBytes, subgroupSize: size, shaderName: "decode_subgroup",
+      constants: [
+        "ROWS": UInt32(rows), "SUBGROUP_SIZE": UInt32(size), "LONG_LOADS": isCPU ? 1 : 0,
+        "ROWS_AGREE": request.rowsAgree ? 1 : 0, "QUERY_IN_SHARED": isCPU ? 0 : 1,
+      ], groups: groups(device), provenance: "not tuned")
+  }
+}
+
+extension DecodeRequest {
+  /// Whether a key that is hidden from one row of a problem is hidden from all.
+  fileprivate var rowsAgree: Bool {
+    let perHead: Set<AttentionOperand.Kind> = [
+      .bias, .mask, .maskBits, .keyBias, .headWindows, .gates, .relativeBias,
+    ]
+    switch attention.scores.normalizer {
+    case .reluMean, .reluSum: return false
+    case .softmax, .softmaxOffByOne, .sigmoid: break
+    }
+    return attention.queryTokens == 1
+      && !attention.operands.contains { perHead.contains($0.kind) }
   }
 }
