@@ -34,6 +34,12 @@ uint blockBytes(const uint format) {
   return format == CACHE_Q8 ? 34u : format == CACHE_Q4 ? 18u : 20u;
 }
 
+/// Bits of a number, without scales that lie elsewhere, rounded down.
+uint formatBits(const uint format) {
+  return format == ELEMENT_F32 ? 32u : format <= ELEMENT_BF16 ? 16u
+    : format == CACHE_Q4 || format == CACHE_Q4_MINIMUM || format == CACHE_INT4 ? 4u : 8u;
+}
+
 /// Two bytes of memory at an even address.
 uint loadHalfWord(uint64_t address) {
   return uint(HalfWordReference(address).value);

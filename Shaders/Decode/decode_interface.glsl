@@ -66,7 +66,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Dec
   uint capacity;         // places of a sequence
   uint pageCount;
   uint pageIndexCount;
-  uint reserved;
+  uint zero;             // 0, which no compiler knows
 };
 
 #define DECODE_BLOCK DecodeBlock(p.options)
@@ -191,6 +191,33 @@ vec4 loadKeyChannels4(uint key, uint64_t row, uint64_t scaleRow, uint channel) {
 /// Four channels of a value, without the scale of their group where VALUE_SCALES_APART says so.
 vec4 loadValueChannels4(uint64_t row, uint channel) {
   return loadCacheChannels4(VALUE_TYPE, VALUES_ALIGNED, row, channel, HEAD_SIZE_V);
+}
+
+// --- Touching --------------------------------------------------------------------------------------------
+
+// What touch() has read: kept until something depends on it, or a compiler leaves the loads out.
+uint touched = 0;
+
+/// Reads a word of each line of 64 bytes of the keys and values firstKey ..< firstKey + count, so that they are in
+/// the cache when they are wanted. Rows of a cache lie kilobytes apart (the other heads' are between them), and no
+/// processor foresees the next one: its loads then wait for memory one after the other, these all at once.
+void touch(uint firstKey, const uint count) {
+  const uint kBytes = HEAD_SIZE_QK * formatBits(KEY_TYPE) / 8;
+  const uint vBytes = VALUE_IS_KEY ? 0 : HEAD_SIZE_V * formatBits(VALUE_TYPE) / 8;
+  [[unroll]] for (uint c = 0; c < count; c++) {
+    const KeyPlace place = placeOf(min(firstKey + c, keyTokens - 1));
+    const uint64_t kWords = keyRow(place) & ~3ul;
+    [[unroll]] for (uint line = 0; line < kBytes; line += 64) { touched |= WordReference(kWords + line).value; }
+    if (vBytes > 0) {
+      const uint64_t vWords = valueRow(place) & ~3ul;
+      [[unroll]] for (uint line = 0; line < vBytes; line += 64) { touched |= WordReference(vWords + line).value; }
+    }
+  }
+}
+
+/// 0, which depends on all that was touched.
+float touchedZero() {
+  return float(touched & DECODE_BLOCK.zero);
 }
 
 // --- Problems and segments -------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ vec4 o[QUADS_V];   // not normalised
 void foldBlock(const bool masked, uint hidden, uint firstKey) {
   uint64_t kRow[KEYS_PER_BLOCK], vRow[KEYS_PER_BLOCK], kScales[KEYS_PER_BLOCK], vScales[KEYS_PER_BLOCK];
   uint key[KEYS_PER_BLOCK];
+  touch(firstKey + KEYS_PER_BLOCK, KEYS_PER_BLOCK);
   float s[KEYS_PER_BLOCK];
   [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
     key[c] = masked ? min(firstKey + c, keyTokens - 1) : firstKey + c;
@@ -140,6 +141,7 @@ void runSegment(uvec4 segment) {
     }
   }
 
+  rowSum += touchedZero();
   if (ownRow < problemRows()) {
     float factor;
     storeDecodeStatistics(segment.w, gl_LocalInvocationID.x, token, rowMax, rowSum, factor);

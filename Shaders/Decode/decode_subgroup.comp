@@ -17,16 +17,23 @@
 // Specialization constants (others: attention_interface.glsl, decode_interface.glsl)
 //   5   ROWS           R, rows of a tile
 //   22  SUBGROUP_SIZE
-//   23  LONG_LOADS     8 bytes are loaded as one 64-bit integer: a software driver gathers lane by lane, and one
-//                      wide load costs it as much as one narrow load
+//   23  UNIFORM_LOADS  what lanes load from addresses of their own is put together from loads at addresses that are
+//                      the same for all lanes, and a choice for each lane: a software driver makes a broadcast
+//                      and a blend of these, and of a gather a test, a branch and an insertion for each lane
 //   24  ROWS_AGREE     a key that is hidden from one row is hidden from all
 //   25  QUERY_IN_SHARED  the queries' place: shared memory, read by all lanes at one address, or registers, for
 //                      software drivers, whose registers hold one number for all lanes
 //
 // Shared memory, bytes: QUERY_IN_SHARED ? 4 R D : 16, and SUBGROUPS > 1 ? 4 SUBGROUPS R (E + 2) : 16
 //
-// Ladder (lavapipe of Mesa 26.1.6, both cores of an EPYC Zen 3, H32 G8 T4096, one token, D=64 f16): see
-// decode_row.comp for what it replaces there.
+// Ladder (lavapipe of Mesa 26.1.6, 8 lanes, both cores of an EPYC 7003 (Zen 3), H32 G8 T4096 in [B,T,G,C], one
+// token; medians of 25 in ms on a machine with other load, good to 20 %; no GPU yet):
+//                                                                     f16 D=64  int8 D=64  f16 D=128  int8 D=128
+//   decode_row.comp: each number converted by itself, 6 instructions         3.8        4.3        7.5         7.0
+//   keys in lanes, loads of 8 bytes at each lane's address (gathers)         6.0        3.7       11.1         7.7
+//   UNIFORM_LOADS                                                            5.2        2.0        7.7         6.3
+//   and touch(): the next keys' lines are read all at once                   2.9        2.2        5.6         5.0
+//   decode_row.comp with touch()                                             3.5        3.8        8.5         8.0
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -40,7 +47,7 @@
 
 layout(constant_id = 5) const uint ROWS = 4;
 layout(constant_id = 22) const uint SUBGROUP_SIZE = 32;
-layout(constant_id = 23) const bool LONG_LOADS = false;
+layout(constant_id = 23) const bool UNIFORM_LOADS = false;
 layout(constant_id = 24) const bool ROWS_AGREE = true;
 layout(constant_id = 25) const bool QUERY_IN_SHARED = true;
 
@@ -48,18 +55,31 @@ const uint SUBGROUPS = gl_WorkGroupSize.x / SUBGROUP_SIZE;
 const uint QUADS_QK = (HEAD_SIZE_QK + 3) / 4;
 const uint QUADS_V = (HEAD_SIZE_V + 3) / 4;
 
+// Formats of 8 bits and less, of which 8 bytes and less are 8 channels.
+const uint SMALL_FORMATS = 1u << CACHE_INT8 | 1u << CACHE_INT4 | 1u << CACHE_E4M3 | 1u << CACHE_E5M2;
+const uint WIDE_FORMATS = SMALL_FORMATS | 1u << ELEMENT_F16 | 1u << ELEMENT_BF16;
+// Quads of channels of a value that a lane loads at once: 8 channels of formats that have them in 16 bytes and less.
+const uint UNIT_V = 1 + (WIDE_FORMATS >> VALUE_TYPE & uint(VALUES_ALIGNED));
+const uint UNITS_V = (QUADS_V + UNIT_V - 1) / UNIT_V;
+
+const uint OCTETS_K = WIDE_FORMATS >> KEY_TYPE & uint(KEYS_ALIGNED) & uint(ROTATION == ROTATION_NONE);
+
 // Lanes that share the channels of a value, a power of two; the others take other keys at the same time.
-const uint LANES_V = QUADS_V >= SUBGROUP_SIZE ? SUBGROUP_SIZE
-  : QUADS_V > 32 ? 64 : QUADS_V > 16 ? 32 : QUADS_V > 8 ? 16 : QUADS_V > 4 ? 8 : QUADS_V > 2 ? 4 : QUADS_V;
+const uint LANES_V = UNITS_V >= SUBGROUP_SIZE ? SUBGROUP_SIZE
+  : UNITS_V > 32 ? 64 : UNITS_V > 16 ? 32 : UNITS_V > 8 ? 16 : UNITS_V > 4 ? 8 : UNITS_V > 2 ? 4 : UNITS_V;
 const uint KEYS_AT_ONCE = SUBGROUP_SIZE / LANES_V;
-const uint CHUNKS_V = (QUADS_V + LANES_V - 1) / LANES_V;  // quads of a lane
+const uint CHUNKS_V = (UNITS_V + LANES_V - 1) / LANES_V;  // units of a lane
+const uint OWN_V = CHUNKS_V * UNIT_V;                     // quads of a lane
+
+// One scale serves all channels of a value: it belongs to the key's weight.
+const uint WEIGHT_HAS_SCALE = GROUP_SCALED_FORMATS >> VALUE_TYPE & uint(VALUE_GROUP >= HEAD_SIZE_V);
 
 shared vec4 sharedQuery[QUERY_IN_SHARED ? ROWS * QUADS_QK : 1];
 shared vec4 sharedResult[SUBGROUPS > 1 ? SUBGROUPS * ROWS * QUADS_V : 1];
 shared vec2 sharedStatistics[SUBGROUPS > 1 ? SUBGROUPS * ROWS : 1];
 
 vec4 privateQuery[ROWS * QUADS_QK];
-vec4 o[ROWS * CHUNKS_V];
+vec4 o[ROWS * OWN_V];
 float rowMax[ROWS];
 float laneSum[ROWS];
 Row rows[ROWS];
@@ -78,60 +98,97 @@ vec4 queryQuad(const uint r, const uint d) {
   return privateQuery[r * QUADS_QK + d];
 }
 
-/// Two words of memory at a multiple of 8 bytes.
-uvec2 loadWordPair(uint64_t address) {
-  if (LONG_LOADS) {
-    const uint64_t both = LongReference(address).value;
-    return uvec2(uint(both), uint(both >> 32));
-  }
-  return WordPairReference(address).value;
+/// Words of eight channels of a format of WIDE_FORMATS.
+uint octetWords(const uint format) {
+  return format == CACHE_INT4 ? 1 : (SMALL_FORMATS >> format & 1u) != 0 ? 2 : 4;
 }
 
-/// As loadCacheChannels4(), four or eight channels at once where the format allows it.
-const uint CHANNELS_PER_LOAD_K = KEY_TYPE == CACHE_INT8 || KEY_TYPE >= CACHE_E4M3 ? 8 : 4;
-const uint CHANNELS_PER_LOAD_V = 4;
+/// Eight channels as they lie in memory, at a multiple of their size.
+uvec4 loadOctetWords(const uint format, uint64_t address) {
+  const uint count = octetWords(format);
+  if (count == 4) { return WordQuadReference(address).value; }
+  if (count == 2) { return uvec4(WordPairReference(address).value, 0, 0); }
+  return uvec4(WordReference(address).value, 0, 0, 0);
+}
 
-vec4 loadNumbers4(const uint format, const bool aligned, uint64_t row, uint channel, const uint size) {
-  if (aligned && (format == ELEMENT_F16 || format == ELEMENT_BF16)) {
-    const uvec2 words = loadWordPair(row + channel * 2);
-    return vec4(unpackElements(format, words.x), unpackElements(format, words.y));
+void unpackOctet(const uint format, uvec4 words, out vec4 low, out vec4 high) {
+  if (format == CACHE_INT4) {
+    low = vec4(ivec4(words.x << 28, words.x << 24, words.x << 20, words.x << 16) >> 28);
+    high = vec4(ivec4(words.x << 12, words.x << 8, words.x << 4, words.x) >> 28);
+  } else if (format == CACHE_INT8) {
+    low = signedBytes(words.x);
+    high = signedBytes(words.y);
+  } else if (octetWords(format) == 2) {
+    low = smallFloats(format, words.x);
+    high = smallFloats(format, words.y);
+  } else {
+    low = vec4(unpackElements(format, words.x), unpackElements(format, words.y));
+    high = vec4(unpackElements(format, words.z), unpackElements(format, words.w));
   }
-  return loadCacheChannels4(format, aligned, row, channel, size);
+}
+
+/// For each lane, eight channels at its own one of the addresses, which are the same for all lanes.
+uvec4 chooseOctetWords(const uint format, uint64_t addresses[SUBGROUP_SIZE]) {
+  uvec4 words = uvec4(0);
+  [[unroll]] for (uint w = 0; w < octetWords(format); w++) {
+    [[unroll]] for (uint c = 0; c < SUBGROUP_SIZE; c++) {
+      const uint word = WordReference(addresses[c] + w * 4).value;
+      words[w] = gl_SubgroupInvocationID == c ? word : words[w];
+    }
+  }
+  return words;
 }
 
 /// The dot products of the lane's key with all rows.
-void multiplyKey(uint key, uint64_t kRow, uint64_t scaleRow, out float s[ROWS]) {
+void multiplyKey(uint firstKey, uint key, uint64_t kRow, uint64_t scaleRow, out float s[ROWS]) {
   float part[ROWS];
   [[unroll]] for (uint r = 0; r < ROWS; r++) {
     s[r] = 0;
     part[r] = 0;
   }
-  [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {
-    vec4 k;
-    if (ROTATION == ROTATION_NONE && KEYS_ALIGNED && KEY_TYPE == CACHE_INT8) {
-      // Both halves of a pair of words are used, one after the other: the second load is the first again.
-      const uvec2 words = loadWordPair(kRow + d / 2 * 8);
-      k = signedBytes(d % 2 == 0 ? words.x : words.y);
-    } else if (ROTATION == ROTATION_NONE && KEY_TYPE <= ELEMENT_BF16) {
-      k = loadNumbers4(KEY_TYPE, KEYS_ALIGNED, kRow, d * 4, HEAD_SIZE_QK);
-    } else {
-      k = loadKeyChannels4(key, kRow, scaleRow, d * 4);
+  uint64_t uniformRows[SUBGROUP_SIZE];
+  if (UNIFORM_LOADS) {
+    [[unroll]] for (uint c = 0; c < SUBGROUP_SIZE; c++) {
+      uniformRows[c] = keyRow(placeOf(min(firstKey + c, keyTokens - 1)));
     }
-    [[unroll]] for (uint r = 0; r < ROWS; r++) {
-      const vec4 q = queryQuad(r, d);
-      [[unroll]] for (uint x = 0; x < 4; x++) {
-        if (KEY_SCALES_APART) {
-          part[r] = fma(q[x], k[x], part[r]);
-        } else {
-          s[r] = fma(q[x], k[x], s[r]);
-        }
+  }
+  [[unroll]] for (uint octet = 0; octet < (QUADS_QK + 1) / 2; octet++) {
+    vec4 k[2];
+    if (OCTETS_K != 0) {
+      uvec4 words;
+      const uint place = octet * octetWords(KEY_TYPE) * 4;
+      if (UNIFORM_LOADS) {
+        uint64_t addresses[SUBGROUP_SIZE];
+        [[unroll]] for (uint c = 0; c < SUBGROUP_SIZE; c++) { addresses[c] = uniformRows[c] + place; }
+        words = chooseOctetWords(KEY_TYPE, addresses);
+      } else {
+        words = loadOctetWords(KEY_TYPE, kRow + place);
       }
+      unpackOctet(KEY_TYPE, words, k[0], k[1]);
+    } else {
+      k[0] = loadKeyChannels4(key, kRow, scaleRow, octet * 8);
+      k[1] = octet * 2 + 1 < QUADS_QK ? loadKeyChannels4(key, kRow, scaleRow, octet * 8 + 4) : vec4(0);
     }
-    if (KEY_SCALES_APART && ((d * 4 + 4) % KEY_GROUP == 0 || d == QUADS_QK - 1)) {
-      const float scale = keyScale(kRow, scaleRow, d * 4);
-      [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        s[r] = fma(part[r], scale, s[r]);
-        part[r] = 0;
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+      const uint d = octet * 2 + i;
+      if (d < QUADS_QK) {
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+          const vec4 q = queryQuad(r, d);
+          [[unroll]] for (uint x = 0; x < 4; x++) {
+            if (KEY_SCALES_APART) {
+              part[r] = fma(q[x], k[i][x], part[r]);
+            } else {
+              s[r] = fma(q[x], k[i][x], s[r]);
+            }
+          }
+        }
+        if (KEY_SCALES_APART && ((d * 4 + 4) % KEY_GROUP == 0 || d == QUADS_QK - 1)) {
+          const float scale = keyScale(kRow, scaleRow, d * 4);
+          [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            s[r] = fma(part[r], scale, s[r]);
+            part[r] = 0;
+          }
+        }
       }
     }
   }
@@ -140,11 +197,12 @@ void multiplyKey(uint key, uint64_t kRow, uint64_t scaleRow, out float s[ROWS]) 
 /// Folds the keys firstKey ..< firstKey + SUBGROUP_SIZE, one of each lane, into the rows.
 void foldKeys(uint firstKey) {
   const uint lane = gl_SubgroupInvocationID;
+  if (UNIFORM_LOADS) { touch(firstKey + SUBGROUP_SIZE, SUBGROUP_SIZE); }
   // Past the last key its row is read again.
   const uint key = min(firstKey + lane, keyTokens - 1);
   const KeyPlace place = placeOf(key);
   float s[ROWS];
-  multiplyKey(key, keyRow(place), keyScaleRow(place), s);
+  multiplyKey(firstKey, key, keyRow(place), keyScaleRow(place), s);
 
   float weight[ROWS];
   bool isSeen = false;
@@ -162,7 +220,14 @@ void foldKeys(uint firstKey) {
     laneSum[r] = fma(laneSum[r], rescale, weight[r]);
     rowMax[r] = newMax;
     isSeen = isSeen || sees;
-    [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) { o[r * CHUNKS_V + j] *= rescale; }
+    [[unroll]] for (uint j = 0; j < OWN_V; j++) { o[r * OWN_V + j] *= rescale; }
+  }
+  if (WEIGHT_HAS_SCALE != 0) {
+    // The scale of a hidden value may be anything.
+    const float scale = isSeen
+      ? valueScale(VALUE_IS_KEY ? keyRow(place) : valueRow(place),
+          VALUE_IS_KEY ? keyScaleRow(place) : valueScaleRow(place), 0) : 0.0;
+    [[unroll]] for (uint r = 0; r < ROWS; r++) { weight[r] *= scale; }
   }
 
   // o += p v: lanes are channels, of KEYS_AT_ONCE keys.
@@ -173,6 +238,13 @@ void foldKeys(uint firstKey) {
     const KeyPlace valuePlace = placeOf(valueKey);
     const uint64_t vRow = VALUE_IS_KEY ? keyRow(valuePlace) : valueRow(valuePlace);
     const uint64_t scaleRow = VALUE_IS_KEY ? keyScaleRow(valuePlace) : valueScaleRow(valuePlace);
+    uint64_t uniformRows[KEYS_AT_ONCE];
+    if (UNIFORM_LOADS) {
+      [[unroll]] for (uint i = 0; i < KEYS_AT_ONCE; i++) {
+        const KeyPlace other = placeOf(min(firstKey + c * KEYS_AT_ONCE + i, keyTokens - 1));
+        uniformRows[i] = VALUE_IS_KEY ? keyRow(other) : valueRow(other);
+      }
+    }
     float p[ROWS];
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
       p[r] = KEYS_AT_ONCE == 1 ? subgroupBroadcast(weight[r], c) : subgroupShuffle(weight[r], from);
@@ -180,24 +252,45 @@ void foldKeys(uint firstKey) {
     const bool isUsed =
       KEYS_AT_ONCE == 1 ? subgroupBroadcast(isSeen, c) : subgroupShuffle(isSeen ? 1u : 0u, from) != 0;
     [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) {
-      const uint quad = j * LANES_V + own;
       // The lanes behind the last channel load the last ones again.
-      const uint channel = min(quad, QUADS_V - 1) * 4;
-      vec4 v;
-      if (VALUE_TYPE <= ELEMENT_BF16) {
-        v = loadNumbers4(VALUE_TYPE, VALUES_ALIGNED, vRow, channel, HEAD_SIZE_V);
+      const uint channel = min(j * LANES_V + own, UNITS_V - 1) * (UNIT_V * 4);
+      vec4 v[2];
+      if (UNIT_V == 2) {
+        uvec4 words;
+        const uint size = octetWords(VALUE_TYPE) * 4;  // of a unit
+        if (UNIFORM_LOADS) {
+          uint64_t addresses[SUBGROUP_SIZE];
+          [[unroll]] for (uint i = 0; i < SUBGROUP_SIZE; i++) {
+            const uint unit = min(j * LANES_V + i % LANES_V, UNITS_V - 1);
+            addresses[i] = uniformRows[i / LANES_V] + unit * size;
+          }
+          words = chooseOctetWords(VALUE_TYPE, addresses);
+        } else {
+          words = loadOctetWords(VALUE_TYPE, vRow + channel / 8 * size);
+        }
+        unpackOctet(VALUE_TYPE, words, v[0], v[1]);
       } else {
-        v = loadValueChannels4(vRow, channel);
-        if (VALUE_SCALES_APART) { v *= valueScale(vRow, scaleRow, channel); }
+        v[0] = loadValueChannels4(vRow, channel);
       }
-      // 0 * NaN is NaN: a hidden value must not even be multiplied.
-      v = isUsed ? v : vec4(0);
-      [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        const vec4 seen = ROWS_AGREE || p[r] != 0.0 ? v : vec4(0);
-        o[r * CHUNKS_V + j] = fma(vec4(p[r]), seen, o[r * CHUNKS_V + j]);
+      [[unroll]] for (uint i = 0; i < UNIT_V; i++) {
+        if (VALUE_SCALES_APART && WEIGHT_HAS_SCALE == 0) {
+          v[i] *= valueScale(vRow, scaleRow, channel + i * 4);
+        }
+        // 0 * NaN is NaN: a hidden value must not even be multiplied.
+        v[i] = isUsed ? v[i] : vec4(0);
+        const uint place = j * UNIT_V + i;
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+          const vec4 seen = ROWS_AGREE || p[r] != 0.0 ? v[i] : vec4(0);
+          o[r * OWN_V + place] = fma(vec4(p[r]), seen, o[r * OWN_V + place]);
+        }
       }
     }
   }
+}
+
+/// The quad of channels of one of the lane's results.
+uint quadOf(const uint place) {
+  return (place / UNIT_V * LANES_V + gl_SubgroupInvocationID % LANES_V) * UNIT_V + place % UNIT_V;
 }
 
 /// Loads the rows of the tile.
@@ -218,7 +311,7 @@ void openRows() {
     }
     rowMax[r] = -INFINITY;
     laneSum[r] = 0;
-    [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) { o[r * CHUNKS_V + j] = vec4(0); }
+    [[unroll]] for (uint j = 0; j < OWN_V; j++) { o[r * OWN_V + j] = vec4(0); }
   }
 }
 
@@ -226,23 +319,23 @@ void openRows() {
 void addUp() {
   [[unroll]] for (uint r = 0; r < ROWS; r++) {
     laneSum[r] = subgroupAdd(laneSum[r]);
-    [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) {
+    if (UNIFORM_LOADS) { laneSum[r] += touchedZero(); }
+    [[unroll]] for (uint j = 0; j < OWN_V; j++) {
       [[unroll]] for (uint step = LANES_V; step < SUBGROUP_SIZE; step *= 2) {
-        const vec4 mine = o[r * CHUNKS_V + j];
-        o[r * CHUNKS_V + j] = mine + subgroupShuffleXor(mine, step);
+        const vec4 mine = o[r * OWN_V + j];
+        o[r * OWN_V + j] = mine + subgroupShuffleXor(mine, step);
       }
     }
   }
   if (SUBGROUPS > 1) {
-    const uint quad = gl_SubgroupInvocationID % LANES_V;
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
       if (gl_SubgroupInvocationID == 0) {
         sharedStatistics[gl_SubgroupID * ROWS + r] = vec2(rowMax[r], laneSum[r]);
       }
-      [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) {
-        const uint e = j * LANES_V + quad;
+      [[unroll]] for (uint j = 0; j < OWN_V; j++) {
+        const uint e = quadOf(j);
         if (e < QUADS_V) {
-          sharedResult[(gl_SubgroupID * ROWS + r) * QUADS_V + e] = o[r * CHUNKS_V + j];
+          sharedResult[(gl_SubgroupID * ROWS + r) * QUADS_V + e] = o[r * OWN_V + j];
         }
       }
     }
@@ -253,15 +346,15 @@ void addUp() {
       const float origin = largest == -INFINITY ? 0 : largest;
       rowMax[r] = largest;
       laneSum[r] = 0;
-      [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) { o[r * CHUNKS_V + j] = vec4(0); }
+      [[unroll]] for (uint j = 0; j < OWN_V; j++) { o[r * OWN_V + j] = vec4(0); }
       for (uint g = 0; g < SUBGROUPS; g++) {
         const vec2 statistics = sharedStatistics[g * ROWS + r];
         const float factor = exp2(statistics.x - origin);
         laneSum[r] = fma(statistics.y, factor, laneSum[r]);
-        [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) {
-          const uint e = min(j * LANES_V + quad, QUADS_V - 1);
-          o[r * CHUNKS_V + j] =
-            fma(sharedResult[(g * ROWS + r) * QUADS_V + e], vec4(factor), o[r * CHUNKS_V + j]);
+        [[unroll]] for (uint j = 0; j < OWN_V; j++) {
+          const uint e = min(quadOf(j), QUADS_V - 1);
+          o[r * OWN_V + j] =
+            fma(sharedResult[(g * ROWS + r) * QUADS_V + e], vec4(factor), o[r * OWN_V + j]);
         }
       }
     }
@@ -299,16 +392,15 @@ void runSegment(uvec4 segment) {
   addUp();
 
   if (SUBGROUPS == 1 || gl_SubgroupID == 0) {
-    const uint quad = gl_SubgroupInvocationID % LANES_V;
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
       const uint token = openDecodeRow(rowTile * ROWS + r);
       if (rowTile * ROWS + r < problemRows()) {
         float factor;
         storeDecodeStatistics(segment.w, r, token, rowMax[r], laneSum[r], factor);
         if (gl_SubgroupInvocationID < LANES_V) {
-          [[unroll]] for (uint j = 0; j < CHUNKS_V; j++) {
+          [[unroll]] for (uint j = 0; j < OWN_V; j++) {
             storeDecodeChannels4(
-              segment.w, r, token, (j * LANES_V + quad) * 4, factor, o[r * CHUNKS_V + j]);
+              segment.w, r, token, quadOf(j) * 4, factor, o[r * OWN_V + j]);
           }
         }
       }

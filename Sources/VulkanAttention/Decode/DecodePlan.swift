@@ -61,7 +61,8 @@ public struct DecodePlan: Sendable, Hashable {
   ) throws(AttentionError) {
     var explanation: [String] = []
     var found: (path: AttentionPath, tile: DecodeTile)?
-    let candidates = path.map { [(path: $0, reason: "asked for")] } ?? Self.preference(device)
+    let candidates =
+      path.map { [(path: $0, reason: "asked for")] } ?? Self.preference(request, device)
     for candidate in candidates where found == nil {
       switch Self.tile(of: candidate.path, request, device) {
       case .failure(let refusal):
