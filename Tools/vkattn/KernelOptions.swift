@@ -6,6 +6,8 @@ import VulkanAttention
 enum KernelFamily: String, ExpressibleByArgument, CaseIterable {
   /// Tiled exact attention.
   case attention
+  /// Decode steps over caches.
+  case decode
 }
 
 /// What `vkattn check` checks.

@@ -12,6 +12,11 @@ struct PlanCommand: AsyncParsableCommand {
 
         vkattn plan attention --shape S1024,H8,D64 --type f16 --causal
         vkattn plan attention --shape S1,T4096,H32,G8,D128 --path subgroup
+        vkattn plan decode --shape S1,H32,G8,D128 --type f16 --lengths 65536,1024,3000 --explain
+
+      For decode, B and T are those of the lengths where these are given. --explain shows how well the \
+      schedule fills the device by a model that knows no bandwidth, beside the ways in which other \
+      libraries cut such a batch.
       """)
 
   @Argument(help: "The kernel family.")
@@ -29,13 +34,52 @@ struct PlanCommand: AsyncParsableCommand {
   @Option(help: "Forces a path: auto, row, subgroup, matrix or matrix:MxNxK.")
   var path: AttentionPathChoice = .automatic
 
+  @Option(
+    help: ArgumentHelp(
+      "Decode: the keys of each sequence, separated by commas.", valueName: "n,n,…"),
+    transform: { text throws in
+      try text.split(separator: ",", omittingEmptySubsequences: false).map {
+        guard let length = Int($0), length >= 0 else {
+          throw ValidationError("--lengths: \"\($0)\" is no whole number from 0")
+        }
+        return length
+      }
+    })
+  var lengths: [Int] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Decode: cuts every sequence at multiples of so many keys, alike in every batch.",
+      valueName: "keys"))
+  var fixedSplit: Int?
+
+  @Flag(help: "Decode: compares the schedule with the cuts of other libraries.")
+  var explain = false
+
   @Flag(help: "Prints a JSON object.")
   var json = false
 
   @OptionGroup var device: DeviceOptions
 
+  func validate() throws {
+    if family != .decode, !lengths.isEmpty || fixedSplit != nil || explain {
+      throw ValidationError("--lengths, --fixed-split and --explain belong to decode")
+    }
+  }
+
   func run() async throws {
     let console = Console.current
+    if family == .decode {
+      let plan = try DecodePlanReport(
+        shape, type, lengths: lengths, path: path.path, fixedSplit: fixedSplit,
+        explains: explain, device: try device.capabilities())
+      if json {
+        console.print(plan.json.text)
+      } else {
+        for line in plan.lines { console.print(line) }
+      }
+      return
+    }
     let workload = AttentionWorkload(shape, type, isCausal: causal)
     // The problem first: it is wrong or right on every device.
     let request = try workload.request()
@@ -83,11 +127,7 @@ extension AttentionPlan {
           + Numbers.bytes(Int(request.compulsoryBytes))
       ),
     ]
-    func row(_ name: String, _ value: String) -> String {
-      name + String(repeating: " ", count: 11 - name.count) + value
-    }
-    return rows.map(row)
-      + explanation.enumerated().map { row($0.offset == 0 ? "why" : "", $0.element) }
+    return planLines(rows, why: explanation)
   }
 
   private func range(_ range: Range<Int>) -> JSONText {
@@ -121,6 +161,14 @@ extension AttentionPlan {
       "why": .array(explanation.map(JSONText.string)),
     ]
   }
+}
+
+/// Names with their values, and the reasons below.
+func planLines(_ rows: [(String, String)], why: [String]) -> [String] {
+  func row(_ name: String, _ value: String) -> String {
+    name + String(repeating: " ", count: 11 - name.count) + value
+  }
+  return rows.map(row) + why.enumerated().map { row($0.offset == 0 ? "why" : "", $0.element) }
 }
 
 extension PlanCommand: KernelCommand {

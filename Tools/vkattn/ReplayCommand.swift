@@ -34,9 +34,9 @@ struct ReplayCommand: AsyncParsableCommand {
   @OptionGroup var paths: PathOptions
   @OptionGroup var device: DeviceOptions
 
-  private static let shippedCases = ["attention", "attention-options", "attention-varlen"].map {
-    "Tests/Cases/\($0)"
-  }
+  private static let shippedCases = [
+    "attention", "attention-options", "attention-varlen", "decode", "paged-decode", "mla-decode",
+  ].map { "Tests/Cases/\($0)" }
 
   /// The files named, with those of the folders among them in the order of their names.
   private func caseFiles() throws(CommandFailure) -> [String] {
@@ -62,17 +62,15 @@ struct ReplayCommand: AsyncParsableCommand {
   func run() async throws {
     let console = Console.current
     // All files are read before a device is opened: a malformed one is wrong on any machine.
-    var cases: [AttentionCase] = []
+    var cases: [ReplayCase] = []
     var outcomes: [ReplayOutcome] = []
     var malformed: [String] = []
     for file in try caseFiles() {
       do throws(CaseFileError) {
         switch try CaseFile(path: file) {
-        case .attention(let attentionCase): cases.append(attentionCase)
-        case .decode(let decodeCase):
-          outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
-        case .latentDecode(let decodeCase):
-          outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
+        case .attention(let attentionCase): cases.append(.attention(attentionCase))
+        case .decode(let decodeCase): cases.append(.decode(decodeCase))
+        case .latentDecode(let decodeCase): cases.append(.latentDecode(decodeCase))
         }
       } catch {
         if error.isUnsupportedOperation {
@@ -88,11 +86,10 @@ struct ReplayCommand: AsyncParsableCommand {
     if !cases.isEmpty {
       let opened = try device.open()
       name = opened.capabilities.name
-      let replay = AttentionReplay(on: opened)
-      for attentionCase in cases {
+      for replayCase in cases {
         for choice in paths.choices(on: opened.capabilities) {
-          console.progress("\(attentionCase.file) \(choice)")
-          let outcome = await replay.run(attentionCase, choice)
+          console.progress("\(replayCase.file) \(choice)")
+          let outcome = await replayCase.run(choice, on: opened)
           outcomes.append(outcome)
           // What no kernel does, no other path does either.
           if case .unsupported = outcome.verdict { break }
@@ -143,6 +140,30 @@ struct ReplayCommand: AsyncParsableCommand {
     console.print(
       "\(tally.passed) passed, \(tally.failed) failed, \(tally.skipped) skipped, "
         + "\(tally.unsupported) unsupported, \(malformed) malformed")
+  }
+}
+
+/// A sound case of an operation that there is a kernel for.
+private enum ReplayCase {
+  case attention(AttentionCase)
+  case decode(DecodeCase)
+  case latentDecode(LatentDecodeCase)
+
+  var file: String {
+    switch self {
+    case .attention(let attentionCase): attentionCase.file
+    case .decode(let decodeCase): decodeCase.file
+    case .latentDecode(let decodeCase): decodeCase.file
+    }
+  }
+
+  func run(_ choice: AttentionPathChoice, on device: ComputeDevice) async -> ReplayOutcome {
+    switch self {
+    case .attention(let attentionCase):
+      await AttentionReplay(on: device).run(attentionCase, choice)
+    case .decode(let decodeCase): await DecodeReplay(on: device).run(decodeCase, choice)
+    case .latentDecode(let decodeCase): await DecodeReplay(on: device).run(decodeCase, choice)
+    }
   }
 }
 

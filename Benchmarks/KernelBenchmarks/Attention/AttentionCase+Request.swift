@@ -123,7 +123,7 @@ extension AttentionCase {
 
 extension CaseTensor {
   /// The type as the kernels know it; f32 for integers, which no case has as q, k or v.
-  fileprivate var kernelType: VulkanAttention.ElementType {
+  var kernelType: VulkanAttention.ElementType {
     switch element {
     case .f32, .i32, .u8: .f32
     case .f16: .f16

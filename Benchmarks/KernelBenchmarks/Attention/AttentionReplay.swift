@@ -105,50 +105,57 @@ public struct AttentionReplay: Sendable {
   private func compare(
     _ result: AttentionReadback, with attentionCase: AttentionCase, path: String
   ) -> ReplayOutcome {
-    var outputs: [ReplayOutcome.Output] = []
-    var problems = result.strayWrites
-    func compare(_ name: String, _ measure: ErrorMeasure, tolerance: Double) {
-      outputs.append(
-        ReplayOutcome.Output(name: name, error: measure.error, tolerance: tolerance))
-      guard !measure.isWithin(tolerance) else { return }
-      var problem =
-        "\(name): error \(Numbers.scientific(measure.error)) above "
-        + Numbers.scientific(tolerance)
-      if let index = measure.worstIndex, let actual = measure.worstActual,
-        let expected = measure.worstExpected
-      {
-        problem +=
-          "; worst at element \(index): \(Numbers.plain(Float(actual))), "
-          + "expected \(Numbers.plain(Float(expected)))"
-      }
-      problems.append(problem)
-    }
     // Packed rows outside of every sequence are not written.
     let heads = attentionCase.queryHeads
     let starts = attentionCase.cuSeqlensQ?.integers()
     let rows =
       (starts?.first ?? 0)
       * heads..<(starts?.last ?? attentionCase.batch * attentionCase.queryTokens) * heads
-    if let expected = attentionCase.expectedO {
-      let elements =
-        rows.lowerBound * attentionCase.valueChannels..<rows.upperBound
-        * attentionCase.valueChannels
-      compare(
+    var comparison = ReplayComparison(problems: result.strayWrites)
+    comparison.compare(
+      o: result.output, lse: result.logSumExp ?? [], rows: rows,
+      channels: attentionCase.valueChannels,
+      expectedO: attentionCase.expectedO, expectedLSE: attentionCase.expectedLSE,
+      tolerances: (attentionCase.oTolerance, attentionCase.lseTolerance))
+    return comparison.outcome(
+      file: attentionCase.file, operation: attentionCase.operation, path: path)
+  }
+}
+
+/// The outputs of a case held against the file's.
+struct ReplayComparison {
+  private(set) var outputs: [ReplayOutcome.Output] = []
+  var problems: [String]
+
+  /// Compares what the case brings of o and lse.
+  mutating func compare(
+    o: [Float], lse: [Float], rows: Range<Int>, channels: Int, expectedO: CaseTensor?,
+    expectedLSE: CaseTensor?, tolerances: (o: Double, lse: Double)
+  ) {
+    if let expectedO {
+      let elements = rows.lowerBound * channels..<rows.upperBound * channels
+      add(
         "o",
         .relativeRMS(
-          actual: Array(result.output[elements]), expected: Array(expected.doubles()[elements])),
-        tolerance: attentionCase.oTolerance)
+          actual: Array(o[elements]), expected: Array(expectedO.doubles()[elements])),
+        tolerance: tolerances.o)
     }
-    if let expected = attentionCase.expectedLSE {
-      compare(
+    if let expectedLSE {
+      add(
         "lse",
-        .worstAbsolute(
-          actual: Array((result.logSumExp ?? [])[rows]), expected: Array(expected.doubles()[rows])),
-        tolerance: attentionCase.lseTolerance)
+        .worstAbsolute(actual: Array(lse[rows]), expected: Array(expectedLSE.doubles()[rows])),
+        tolerance: tolerances.lse)
     }
-    return ReplayOutcome(
-      name: caseName(attentionCase.file), operation: attentionCase.operation, path: path,
-      outputs: outputs,
+  }
+
+  private mutating func add(_ name: String, _ measure: ErrorMeasure, tolerance: Double) {
+    outputs.append(ReplayOutcome.Output(name: name, error: measure.error, tolerance: tolerance))
+    _ = CheckError(name, measure, gate: tolerance, problems: &problems)
+  }
+
+  func outcome(file: String, operation: String, path: String) -> ReplayOutcome {
+    ReplayOutcome(
+      name: caseName(file), operation: operation, path: path, outputs: outputs,
       verdict: problems.isEmpty ? .passed : .failed(problems.joined(separator: "; ")))
   }
 }

@@ -28,10 +28,13 @@ public struct DecodeWorkload: Sendable, Hashable {
   /// The name of the kernel family, as in ids.
   public static let family = "decode"
 
-  /// A batch of sequences of one length.
-  public init(_ shape: AttentionShape, _ elementType: ElementType, format: CacheFormat? = nil) {
+  /// A batch of sequences of one length, or of lengths of their own up to the shape's T.
+  public init(
+    _ shape: AttentionShape, _ elementType: ElementType, format: CacheFormat? = nil,
+    lengths: [Int]? = nil
+  ) {
     self.shape = shape
-    lengths = Array(repeating: shape.keyTokens, count: shape.batchSize)
+    self.lengths = lengths ?? Array(repeating: shape.keyTokens, count: shape.batchSize)
     self.elementType = elementType
     self.format = format ?? .element(elementType)
   }
@@ -39,7 +42,8 @@ public struct DecodeWorkload: Sendable, Hashable {
   /// The workload's name.
   public var id: String {
     "\(Self.family)/\(elementType.rawValue)/\(shape)"
-      + (format == .element(elementType) ? "" : "-\(format)") + (pageSize.map { "-page\($0)" } ?? "")
+      + (format == .element(elementType) ? "" : "-\(format)")
+      + (pageSize.map { "-page\($0)" } ?? "")
       + mix + cut.rawValue
   }
 
@@ -118,8 +122,7 @@ public struct DecodeWorkload: Sendable, Hashable {
       var workload = DecodeWorkload(
         AttentionShape(
           batchSize: lengths.count, queryTokens: 1, keyTokens: lengths.max() ?? 0, queryHeads: 4,
-          keyHeads: 1, headSize: 64), .f16)
-      workload.lengths = lengths
+          keyHeads: 1, headSize: 64), .f16, lengths: lengths)
       workload.mix = mix
       workload.cut = cut
       // Room for each sequence's own keys alone.
