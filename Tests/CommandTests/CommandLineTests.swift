@@ -39,7 +39,8 @@ import VulkanAttention
     ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "decode"],
     ["check", "merge", "--path", "row"], ["check", "statistics", "--all-paths"],
     ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay", "/"],
-    ["bench", "--samples", "0"], ["bench", "--shape", "S1"], ["bench", "--type", "f64"],
+    ["bench", "--samples", "0"], ["bench", "--peer-timeout", "0"], ["bench", "--shape", "S1"],
+    ["bench", "--type", "f64"],
     ["bench", "--quick", "--shape", "S1,H1,D8"], ["bench", "--shape", "S1,H3,G2,D8"],
     ["bench", "--shape", "S0,H1,D8"], ["bench", "--shape", "S1,H1,D0"],
     ["bench", "--shape", "B99999999,S99999999,H99999999,D256"],
@@ -167,5 +168,16 @@ import VulkanAttention
     let results = (json as? [String: Any])?["results"] as? [[String: Any]]
     #expect(results?.first?["id"] as? String == "attention/f32/B1-S16-T16-H2-G2-D64-E64")
     #expect(results?.first?["samples"] as? Int == 2)
+  }
+
+  @Test(.enabled(if: hasDevice, "there is no Vulkan device"))
+  func theRestRunsWithoutAPeer() async throws {
+    let bench = await run(
+      "bench", "--shape", "S16,H2,D64", "--shape", "S8,H2,D64", "--samples", "2", "--ggml",
+      "/no/such/program")
+    #expect(bench.status == 1)
+    #expect(bench.output.contains("B1-S16-T16") && bench.output.contains("B1-S8-T8"))
+    #expect(bench.output.split(separator: "\n").filter { $0.hasPrefix("FAILED: ") }.count == 1)
+    #expect(bench.output.contains("/no/such/program cannot be run: there is no such file"))
   }
 }

@@ -11,6 +11,8 @@ struct GGMLPeer: Peer {
   let device: DeviceCapabilities
   /// How long one case may take.
   let secondsAtMost: Int
+  /// Tools/vk: a newer driver than the system's needs a loader of its own in front of a program.
+  var launcher = ProcessInfo.processInfo.environment["VKATTN_LAUNCHER"]
 
   func time(_ workload: AttentionWorkload) throws -> PeerMeasurement {
     let run = try time(GGMLCase(workload))
@@ -52,8 +54,7 @@ struct GGMLPeer: Peer {
     if variables["GGML_VK_VISIBLE_DEVICES"] == nil {
       environment["GGML_VK_VISIBLE_DEVICES"] = "\(device.index)"
     }
-    // Tools/vk: a newer driver than the system's needs a loader of its own in front of a program.
-    let command = (variables["VKATTN_LAUNCHER"].map { [$0] } ?? []) + [path]
+    let command = [launcher, URL(filePath: path).path].compactMap(\.self)
     do {
       return try PeerProcess(
         program: command[0], arguments: command.dropFirst() + arguments, environment: environment
