@@ -5,8 +5,8 @@
 // Frequencies are fractions of a turn in 64 bits, so that the product with a position in integers is the
 // angle without its whole turns: exact for every position, where f32 would have lost all of it at 16M. What is
 // left is at most an eighth of a turn away from a quarter, and the polynomials are good there to 2e-9;
-// Vulkan asks of its own sin and cos no more than 5e-4. Worst error of cos and sin measured against Double, all
-// positions below 2^20 at steps and up to 2^31: 1.0e-7.
+// Vulkan asks of its own sin and cos no more than 5e-4. Worst error of cos and sin against Double, measured at 500
+// positions below 2^20 for 64 frequencies: 1.3e-7 (lavapipe of Mesa 26.1.6).
 
 #ifndef ROTARY_GLSL
 #define ROTARY_GLSL
