@@ -18,7 +18,7 @@ public enum AttentionStatisticsCheck {
         return false
       }
       switch checkCase.option {
-      case .reluMean, .reluSum, .sigmoid, .packedSequences: return false
+      case .reluMean, .reluSum, .sigmoid: return false
       default: return true
       }
     }
