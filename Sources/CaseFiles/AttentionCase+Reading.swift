@@ -11,9 +11,10 @@ extension AttentionCase {
   private static let outputNames = ["o", "lse"]
 
   /// Checks that `file` is a sound case of op `attention`, or with `isPacked` of op
-  /// `attention_varlen`.
+  /// `attention_varlen`. `moreParameters` are the names of those that the caller has taken out.
   init(
-    _ file: SafetensorsFile, _ description: CaseDescription, isPacked: Bool
+    _ file: SafetensorsFile, _ description: CaseDescription, isPacked: Bool,
+    moreParameters: [String] = []
   ) throws(CaseFileError) {
     if isPacked {
       for tensor in file.tensors where Self.unpackedInputs.contains(tensor.name) {
@@ -25,7 +26,8 @@ extension AttentionCase {
       file,
       allowed: Self.commonInputs + (isPacked ? Self.packedInputs : Self.unpackedInputs)
         + Self.outputNames.map { "expected.\($0)" })
-    let parameters = try AttentionParameters(description.parameters, file: file.name)
+    let parameters = try AttentionParameters(
+      description.parameters, file: file.name, others: moreParameters)
     let sizes = try CaseSizes(tensors, isPacked: isPacked)
     let (b, s, t, h) = (sizes.batch, sizes.queryTokens, sizes.keyTokens, sizes.queryHeads)
     let (d, e) = (sizes.keyChannels, sizes.valueChannels)
@@ -149,7 +151,7 @@ extension AttentionCase {
       "grid_bias", [.f32], shape: [(2 * height - 1) * (2 * width - 1), heads])
   }
 
-  private static func defaultTolerance(_ element: ElementType) -> Double {
+  static func defaultTolerance(_ element: ElementType) -> Double {
     switch element {
     case .f16: 2e-3
     case .bf16: 8e-3
@@ -157,7 +159,7 @@ extension AttentionCase {
     }
   }
 
-  private static func readTolerances(
+  static func readTolerances(
     _ description: CaseDescription, file: String
   ) throws(CaseFileError) -> [String: Double] {
     var tolerances: [String: Double] = [:]

@@ -81,7 +81,10 @@ public struct AttentionParameters: Sendable, Hashable {
     "normalizer", "sigmoid_bias",
   ]
 
-  init(_ members: [JSONMember], file: String) throws(CaseFileError) {
+  /// Reads parameters; `others` are names that the operation has beside these.
+  init(
+    _ members: [JSONMember], file: String, others: [String] = []
+  ) throws(CaseFileError) {
     for member in members {
       let reader = ParameterReader(
         file: file, field: "vkattn.params.\(member.key)", value: member.value)
@@ -109,7 +112,7 @@ public struct AttentionParameters: Sendable, Hashable {
       case "t5_bidirectional": t5Bidirectional = try reader.bool()
       case "normalizer": normalizer = try reader.name()
       case "sigmoid_bias": sigmoidBias = try reader.number()
-      default: throw reader.error(.unknown(allowed: Self.names))
+      default: throw reader.error(.unknown(allowed: Self.names + others))
       }
     }
   }

@@ -5,6 +5,10 @@
 public enum CaseFile: Sendable {
   /// op `attention`, or op `attention_varlen`, whose sequences are packed.
   case attention(AttentionCase)
+  /// op `decode`, or op `paged_decode`, whose keys and values lie in pages.
+  case decode(DecodeCase)
+  /// op `mla_decode`.
+  case latentDecode(LatentDecodeCase)
 
   /// The operations that the format knows, whether or not this build can run them.
   public static let operations = [
@@ -37,6 +41,12 @@ public enum CaseFile: Sendable {
       self = .attention(try AttentionCase(file, description, isPacked: false))
     case "attention_varlen":
       self = .attention(try AttentionCase(file, description, isPacked: true))
+    case "decode":
+      self = .decode(try DecodeCase(file, description, isPaged: false))
+    case "paged_decode":
+      self = .decode(try DecodeCase(file, description, isPaged: true))
+    case "mla_decode":
+      self = .latentDecode(try LatentDecodeCase(file, description))
     case let name where Self.operations.contains(name):
       throw CaseFileError(file.name, "vkattn.op", .unsupportedOperation(name))
     default:
@@ -48,7 +58,7 @@ public enum CaseFile: Sendable {
 /// The JSON text under `__metadata__.vkattn`, checked as far as all operations have in common.
 struct CaseDescription {
   let operation: String
-  let parameters: [JSONMember]
+  var parameters: [JSONMember]
   let tolerances: [JSONMember]
   let source: String?
 

@@ -7,10 +7,14 @@ enum ShippedCases {
   static let folder = URL(filePath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().appending(path: "Cases")
 
-  private static let folders = ["attention", "attention-options", "attention-varlen"]
-
   /// The paths of all cases of attention, in the order of their names.
-  static let attention = folders.flatMap { name -> [String] in
+  static let attention = ["attention", "attention-options", "attention-varlen"].flatMap(cases)
+  /// The paths of all cases of decode steps.
+  static let decode = ["decode", "paged-decode"].flatMap(cases)
+  /// The paths of all cases of latent attention.
+  static let latentDecode = cases("mla-decode")
+
+  private static func cases(_ name: String) -> [String] {
     let path = folder.appending(path: name).path
     let files = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
     return files.filter { $0.hasSuffix(".safetensors") }.sorted().map { "\(name)/\($0)" }
@@ -20,8 +24,13 @@ enum ShippedCases {
   static func load(_ name: String) throws -> AttentionCase {
     switch try CaseFile(path: folder.appending(path: name).path) {
     case .attention(let problem): return problem
+    case .decode(let problem): return problem.attention
+    case .latentDecode: throw WrongOperation()
     }
   }
+
+  /// A case of another operation than a test is about.
+  struct WrongOperation: Error {}
 }
 
 extension AttentionDimensions {

@@ -55,9 +55,13 @@ struct SmallCase {
   func load() throws -> AttentionCase {
     switch try CaseFile(bytes: bytes, name: "small") {
     case .attention(let problem): return problem
+    case .decode, .latentDecode: throw WrongOperation()
     }
   }
 }
+
+/// A case of another operation than a test is about.
+struct WrongOperation: Error {}
 
 /// Something that must be refused, and how: which field the error names and what it says.
 struct Refusal<Input: Sendable>: Sendable {

@@ -69,6 +69,10 @@ struct ReplayCommand: AsyncParsableCommand {
       do throws(CaseFileError) {
         switch try CaseFile(path: file) {
         case .attention(let attentionCase): cases.append(attentionCase)
+        case .decode(let decodeCase):
+          outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
+        case .latentDecode(let decodeCase):
+          outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
         }
       } catch {
         if error.isUnsupportedOperation {

@@ -165,8 +165,13 @@ extension ReplayOutcome {
   public static func unsupported(_ file: String, _ error: CaseFileError) -> ReplayOutcome {
     var operation = ""
     if case .unsupportedOperation(let name) = error.problem { operation = name }
-    return ReplayOutcome(
+    return unsupported(file, operation: operation)
+  }
+
+  /// The outcome of a sound file whose operation this build has no kernel for.
+  public static func unsupported(_ file: String, operation: String) -> ReplayOutcome {
+    ReplayOutcome(
       name: caseName(file), operation: operation, path: "", outputs: [],
-      verdict: .unsupported("no kernel has this op"))
+      verdict: .unsupported("no kernel for op \(operation)"))
   }
 }

@@ -29,8 +29,12 @@ struct ShippedCaseReplayTests {
   private static func load(_ file: String) throws -> CaseFiles.AttentionCase {
     switch try CaseFile(path: folder.appending(path: file).path) {
     case .attention(let problem): return problem
+    case .decode(let problem): return problem.attention
+    case .latentDecode: throw WrongOperation()
     }
   }
+
+  private struct WrongOperation: Error {}
 
   @Test("There are cases") func filesAreFound() {
     #expect(Self.files.count >= 118)
