@@ -1,5 +1,6 @@
 import CaseFiles
 import Foundation
+import TestSupport
 import Testing
 import VulkanAttention
 
@@ -167,5 +168,35 @@ import VulkanAttention
     let results = (json as? [String: Any])?["results"] as? [[String: Any]]
     #expect(results?.first?["id"] as? String == "attention/f32/B1-S16-T16-H2-G2-D64-E64")
     #expect(results?.first?["samples"] as? Int == 2)
+  }
+
+  @Test("Ctrl-C ends a check with the summary of what is done", .needsDevice)
+  func interruptedCheck() async throws {
+    let program = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent()
+      .appending(path: "vkattn").path
+    let launcher = ProcessInfo.processInfo.environment["VKATTN_LAUNCHER"]
+    let check = Process()
+    check.executableURL = URL(filePath: launcher ?? program)
+    check.arguments =
+      (launcher == nil ? [] : [program]) + ["check", "--full", "--path", "row", "--only", "/f32/"]
+    let output = Pipe()
+    check.standardOutput = output
+    try check.run()
+    var text = ""
+    var isInterrupted = false
+    while let bytes = try output.fileHandleForReading.read(upToCount: 4096), !bytes.isEmpty {
+      text += String(decoding: bytes, as: UTF8.self)
+      if !isInterrupted, text.contains("\n[") {
+        check.interrupt()
+        isInterrupted = true
+      }
+    }
+    check.waitUntilExit()
+    #expect(check.terminationReason == .exit && check.terminationStatus == 130)
+    let lines = text.split(separator: "\n")
+    #expect(lines.first?.hasPrefix("attention on ") == true, "\(text)")
+    let summary = try #require(lines.last)
+    #expect(summary.contains("cases passed") && summary.contains(" not run, "), "\(summary)")
+    #expect(lines.contains { $0.hasPrefix("row   f32   lengths") }, "\(text)")
   }
 }
