@@ -19,7 +19,8 @@
 //
 // Memory: q [B,S,H,D] and k [B,T,G,D] by strides, of QUERY_TYPE and KEY_TYPE; lse f32 [B,S,H]. Results contiguous at
 // p.o: c f32 [B,H,T], a f32 [B,R,H,T], e f32 [B,S,H], w f32 [B,S,H,K]. At p.v: the rows i_r, int [R], or x,
-// int [B,S,H,K]. p.vTokenStride: L (0), R (1). T is 1 or more.
+// int [B,S,H,K]. p.vTokenStride: L (0), R (1). T is 1 or more. Packed sequences: c [H,keys of all], e and w and x
+// [queries of all,...], a [B,R,H,T] with the rows i_r of each sequence; tokens outside of every sequence are left out.
 //
 //   0, 1: each invocation owns a key                  2, 3: each invocation owns a query row
 //     k_j in registers                                  q_i in registers
@@ -69,6 +70,9 @@ const uint QUADS = (HEAD_SIZE_QK + 3) / 4;
 // Below every probability.
 const float NO_KEY = -1.0;
 
+// What has a result, of this sequence: query rows and keys, those behind its length included.
+uint ownedRows, ownedKeys;
+
 vec4 own[QUADS];  // the key or the query (not scaled) of this invocation
 
 /// What a row needs for its probabilities.
@@ -80,7 +84,7 @@ struct StatisticRow {
 StatisticRow openStatisticRow(uint token) {
   StatisticRow opened;
   opened.row = openRow(token);
-  opened.lse = FloatReference(p.lse + rowIndex(false, token) * 4ul).value;
+  opened.lse = FloatReference(p.lse + rowIndex(HAS(OPTION_PACKED_SEQUENCES), token) * 4ul).value;
   return opened;
 }
 
@@ -115,8 +119,12 @@ void walkRows(uint tile) {
   }
   const int firstKey = int(tile * gl_WorkGroupSize.x);
   const int lastKey = firstKey + int(gl_WorkGroupSize.x) - 1;
-  const uint end = STATISTIC == KEY_SUMS ? queryTokens : p.vTokenStride;
+  const uint end = STATISTIC == KEY_SUMS ? ownedRows : p.vTokenStride;
   uint first = STATISTIC == KEY_SUMS ? end - min(end, p.vTokenStride) : 0;
+  if (HAS(OPTION_PACKED_SEQUENCES) && STATISTIC == KEY_SUMS) {
+    // A tile behind the sequence.
+    first = firstKey < int(ownedKeys) ? first : end;
+  }
   float sum = 0.0;
   // All loops test at their end: the software driver finds out only there that every lane has left.
   for (;;) {
@@ -130,7 +138,7 @@ void walkRows(uint tile) {
     uint64_t queries[BLOCK];
     float products[BLOCK];
     [[unroll]] for (uint r = 0; r < BLOCK; r++) {
-      uint token = min(first + r, end - 1);
+      uint token = min(first + r, max(end, 1) - 1);
       if (STATISTIC == PROBABILITIES) {
         token = uint(clamp(IntReference(p.v + token * 4ul).value, 0, int(queryTokens) - 1));
       }
@@ -151,6 +159,7 @@ void walkRows(uint tile) {
       if (STATISTIC == KEY_SUMS) {
         sum += first + r < end ? weight : 0.0;
       } else if (first + r < end && key < p.keyTokens) {
+        if (ownedRows == 0) { weight = 0.0; }
         const uint64_t place =
           ((uint64_t(batch) * end + first + r) * p.queryHeads + head) * p.keyTokens + key;
         FloatReference(p.o + place * 4ul).value = weight;
@@ -159,8 +168,11 @@ void walkRows(uint tile) {
     first += BLOCK;
     if (first >= end) { break; }
   }
-  if (STATISTIC == KEY_SUMS && key < p.keyTokens) {
-    const uint64_t place = (uint64_t(batch) * p.queryHeads + head) * p.keyTokens + key;
+  if (STATISTIC == KEY_SUMS && key < ownedKeys) {
+    uint64_t place = (uint64_t(batch) * p.queryHeads + head) * p.keyTokens + key;
+    if (HAS(OPTION_PACKED_SEQUENCES)) {
+      place = uint64_t(head) * uint(OPTION_BLOCK.keyTotal) + firstKeyToken + key;
+    }
     FloatReference(p.o + place * 4ul).value = sum;
   }
 }
@@ -197,8 +209,10 @@ void walkKeys(uint tile) {
     bestKeys[n] = -1;
   }
   float sum = 0.0;
-  const KeyWalk walk = openTileWalk(
+  KeyWalk walk = openTileWalk(
     int(firstRow), int(min(firstRow + gl_WorkGroupSize.x, queryTokens)) - 1, BLOCK);
+  // A tile behind the sequence.
+  if (HAS(OPTION_PACKED_SEQUENCES) && firstRow >= ownedRows) { walk.end = 0; }
   const uint64_t base = keyBaseAddress();
   const uint64_t step = uint64_t(p.kTokenStride) * elementBytes(KEY_TYPE);
   uint first = walk.first;
@@ -231,8 +245,8 @@ void walkKeys(uint tile) {
       if (first >= walk.end) { break; }
     }
   }
-  if (ownRow < queryTokens) {
-    const uint64_t place = rowIndex(false, token);
+  if (ownRow < ownedRows) {
+    const uint64_t place = rowIndex(HAS(OPTION_PACKED_SEQUENCES), token);
     if (STATISTIC == ENTROPY) {
       FloatReference(p.o + place * 4ul).value = sum * LN_2;
     } else {
@@ -248,8 +262,19 @@ void walkKeys(uint tile) {
 
 void main() {
   openProblem();
-  // A sequence without keys: what is read is key 0, which nobody sees.
+  ownedRows = queryTokens;
+  ownedKeys = p.keyTokens;
+  // A sequence without keys or queries: what is read is a token that nobody sees or that has no result. It may be
+  // another sequence's.
   keyTokens = max(keyTokens, 1);
+  if (HAS(OPTION_PACKED_SEQUENCES)) {
+    const int keyTotal = OPTION_BLOCK.keyTotal;
+    const int k1 = clamp(loadInt(TENSOR_KEY_STARTS, batch + 1), int(firstKeyToken), keyTotal);
+    ownedKeys = min(uint(k1) - firstKeyToken, p.keyTokens);
+    queryTokens = max(queryTokens, 1);
+    firstQuery = min(firstQuery, uint(OPTION_BLOCK.queryTotal) - 1);
+    firstKeyToken = min(firstKeyToken, uint(keyTotal) - 1);
+  }
   const uint tile = gl_WorkGroupID.x + p.firstTile;
   if (STATISTIC == KEY_SUMS || STATISTIC == PROBABILITIES) {
     walkRows(tile);

@@ -1,5 +1,6 @@
 import CaseFiles
 import Foundation
+import TestSupport
 import Testing
 import VulkanAttention
 
@@ -170,7 +171,7 @@ import VulkanAttention
     #expect(results?.first?["samples"] as? Int == 2)
   }
 
-  @Test(.enabled(if: hasDevice, "there is no Vulkan device"))
+  @Test(.needsDevice)
   func theRestRunsWithoutAPeer() async throws {
     let bench = await run(
       "bench", "--shape", "S16,H2,D64", "--shape", "S8,H2,D64", "--samples", "2", "--ggml",
@@ -179,5 +180,35 @@ import VulkanAttention
     #expect(bench.output.contains("B1-S16-T16") && bench.output.contains("B1-S8-T8"))
     #expect(bench.output.split(separator: "\n").filter { $0.hasPrefix("FAILED: ") }.count == 1)
     #expect(bench.output.contains("/no/such/program cannot be run: there is no such file"))
+  }
+
+  @Test("Ctrl-C ends a check with the summary of what is done", .needsDevice)
+  func interruptedCheck() async throws {
+    let program = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent()
+      .appending(path: "vkattn").path
+    let launcher = ProcessInfo.processInfo.environment["VKATTN_LAUNCHER"]
+    let check = Process()
+    check.executableURL = URL(filePath: launcher ?? program)
+    check.arguments =
+      (launcher == nil ? [] : [program]) + ["check", "--full", "--path", "row", "--only", "/f32/"]
+    let output = Pipe()
+    check.standardOutput = output
+    try check.run()
+    var text = ""
+    var isInterrupted = false
+    while let bytes = try output.fileHandleForReading.read(upToCount: 4096), !bytes.isEmpty {
+      text += String(decoding: bytes, as: UTF8.self)
+      if !isInterrupted, text.contains("\n[") {
+        check.interrupt()
+        isInterrupted = true
+      }
+    }
+    check.waitUntilExit()
+    #expect(check.terminationReason == .exit && check.terminationStatus == 130)
+    let lines = text.split(separator: "\n")
+    #expect(lines.first?.hasPrefix("attention on ") == true, "\(text)")
+    let summary = try #require(lines.last)
+    #expect(summary.contains("cases passed") && summary.contains(" not run, "), "\(summary)")
+    #expect(lines.contains { $0.hasPrefix("row   f32   lengths") }, "\(text)")
   }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import KernelBenchmarks
+import Synchronization
 import VulkanAttention
 
 /// `vkattn check`.
@@ -19,10 +20,15 @@ struct CheckCommand: AsyncParsableCommand {
         vkattn check statistics
         vkattn check merge --full
 
+      A line for every case, with what it took, then a table of the worst errors. Ctrl-C ends the check \
+      with the table so far. Where a path runs with its tuned tile and with another one, as with \
+      --all-paths on a device of flexible matrix sizes, the other tile leaves out what --full adds to \
+      head sizes and options.
+
       Statistics and merges have one shader each and take no path. The gates of statistics are 2e-5 \
       (of an entropy 2e-4 absolute), that of a merged log-sum-exp is 1e-5.
 
-      The exit status is 1 where a case fails, and where no case could run.
+      The exit status is 1 where a case fails, and where no case could run; 130 after Ctrl-C.
       """)
 
   @Argument(help: "The kernels.")
@@ -31,7 +37,8 @@ struct CheckCommand: AsyncParsableCommand {
   @Flag(help: "A few cases, some seconds on a software driver.")
   var quick = false
 
-  @Flag(help: "Every pair of lengths and every head size: many minutes on a software driver.")
+  @Flag(
+    help: "Every pair of lengths, more head sizes and shapes: half an hour on a software driver.")
   var full = false
 
   @Option(help: ArgumentHelp("Runs only the cases whose id contains the text.", valueName: "text"))
@@ -75,24 +82,14 @@ struct CheckCommand: AsyncParsableCommand {
       throw CommandFailure(.wrongInput, "no case of this grid has \"\(only ?? "")\" in its id")
     }
     let log = usesValidationLayers ? ValidationLog() : nil
-    let start = ContinuousClock.now
-    // The device is closed before the log is read: the layers report what was leaked at its end.
-    let (report, name) = try await check(log) { device in
-      if subject != .attention { return others }
-      let check = AttentionCheck(on: device)
-      return paths.choices(on: device.capabilities).flatMap { choice in
-        attentions.map { checkCase in
-          CheckRun(id: "\(choice) \(checkCase.id)") { _ in await check.run(checkCase, choice) }
-        }
-      }
+    // The devices are closed before the log is read: the layers report what was leaked at their end.
+    let (results, name) = try await check(log) { device in
+      guard subject == .attention else { return (others, []) }
+      return AttentionCheck.runs(attentions, paths.choices(on: device), on: device)
     }
-    let seconds = (ContinuousClock.now - start).inSeconds
     let messages = log?.messages ?? []
-    if json {
-      printJSON(report, name, seconds, messages)
-    } else {
-      printTable(report, name, seconds, messages)
-    }
+    summarize(results, name, messages)
+    let report = results.report
     guard report.caseCount > 0 else {
       throw CommandFailure(.failed, "no case could run")
     }
@@ -103,33 +100,51 @@ struct CheckCommand: AsyncParsableCommand {
   private func isAsked(_ id: String) -> Bool { only.map { id.contains($0) } ?? true }
 
   private func check(
-    _ log: ValidationLog?, _ runs: (ComputeDevice) -> [CheckRun]
-  ) async throws -> (report: CheckReport, device: String) {
+    _ log: ValidationLog?,
+    _ plan: (DeviceCapabilities) -> (runs: [CheckRun], skipped: [CheckOutcome])
+  ) async throws -> (results: CheckResults, device: String) {
     let console = Console.current
-    let opened = try device.open(validationLog: log)
-    let runs = runs(opened)
-    var outcomes = [CheckOutcome?](repeating: nil, count: runs.count)
-    // Two at a time: while one pipeline compiles on one core, another case runs.
-    await withTaskGroup(of: (Int, CheckOutcome).self) { group in
-      for index in runs.indices {
-        if index >= 2, let (done, outcome) = await group.next() { outcomes[done] = outcome }
-        console.progress("\(index)/\(runs.count) \(runs[index].id)")
-        group.addTask { (index, await runs[index].run(on: opened)) }
-      }
-      for await (done, outcome) in group { outcomes[done] = outcome }
+    let first = try device.open(validationLog: log)
+    let name = first.capabilities.name
+    let (runs, skipped) = plan(first.capabilities)
+    var devices = [first]
+    let wanted = CheckRunner.deviceCount(first.capabilities, processors: processorCount())
+    while devices.count < min(wanted, CheckRunner.batchCount(runs)) {
+      devices.append(try device.open(validationLog: log))
     }
-    console.clearProgress()
-    var report = CheckReport()
-    for case let outcome? in outcomes { report.add(outcome) }
-    return (report, opened.capabilities.name)
+    let results = Mutex(CheckResults(runs, skipped: skipped))
+    if !json { console.print("\(subject.rawValue) on \(name), \(results.withLock(\.total)) cases") }
+    // The devices are busy and cannot be closed: what is known is said, and the process ends.
+    let interruption = Interruption {
+      // Locked for good: no line of a case may follow.
+      results.withLock { results in
+        summarize(results, name, log?.messages ?? [])
+        endProcessAtOnce(ExitStatus.interrupted.rawValue)
+      }
+    }
+    defer { interruption.cancel() }
+    await CheckRunner.run(runs, on: devices) { result in
+      results.withLock { results in
+        results.add(result)
+        for line in results.lines(of: result) { json ? console.error(line) : console.print(line) }
+      }
+    }
+    return (results.withLock { $0 }, name)
   }
 
-  private func printTable(
-    _ report: CheckReport, _ device: String, _ seconds: Double,
-    _ messages: [ValidationLog.Message]
+  private func summarize(
+    _ results: CheckResults, _ device: String, _ messages: [ValidationLog.Message]
   ) {
+    if json {
+      printJSON(results, device, messages)
+    } else {
+      printTable(results, messages)
+    }
+  }
+
+  private func printTable(_ results: CheckResults, _ messages: [ValidationLog.Message]) {
     let console = Console.current
-    console.print("\(subject.rawValue) on \(device)")
+    let report = results.report
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
     for skip in report.skips {
       console.print(
@@ -138,10 +153,7 @@ struct CheckCommand: AsyncParsableCommand {
     }
     let shown = 20
     for outcome in report.failures.prefix(shown) {
-      console.print("FAILED: \(outcome.id) on \(outcome.path)")
-      if case .failed(let problems) = outcome.verdict {
-        for problem in problems { console.print("  \(problem)") }
-      }
+      for line in outcome.failureLines { console.print(line) }
     }
     if report.failures.count > shown {
       console.print("… and \(report.failures.count - shown) more")
@@ -150,19 +162,22 @@ struct CheckCommand: AsyncParsableCommand {
       console.print("VALIDATION: \(message.identifier): \(message.text)")
     }
     if usesValidationLayers { console.print("validation: \(messages.count) messages") }
+    let missing = results.total - results.done
     console.print(
       "\(report.caseCount - report.failures.count) of \(report.caseCount) cases passed, "
-        + "\(report.skips.reduce(0) { $0 + $1.caseCount }) skipped, \(Numbers.seconds(seconds))")
+        + "\(report.skips.reduce(0) { $0 + $1.caseCount }) skipped, "
+        + (missing > 0 ? "\(missing) not run, " : "") + Numbers.seconds(results.seconds))
   }
 
   private func printJSON(
-    _ report: CheckReport, _ device: String, _ seconds: Double,
-    _ messages: [ValidationLog.Message]
+    _ results: CheckResults, _ device: String, _ messages: [ValidationLog.Message]
   ) {
+    let report = results.report
     let members: [JSONText.Member] =
       [
-        .init("device", .string(device)), .init("seconds", .number(seconds)),
+        .init("device", .string(device)), .init("seconds", .number(results.seconds)),
         .init("cases", .integer(report.caseCount)),
+        .init("not_run", .integer(results.total - results.done)),
       ] + report.json + [
         .init(
           "validation",

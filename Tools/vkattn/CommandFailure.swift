@@ -8,6 +8,8 @@ enum ExitStatus: Int32, Sendable {
   case wrongInput = 2
   /// There is no Vulkan loader, or no device that can be used.
   case noDevice = 3
+  /// Ctrl-C, as shells have it.
+  case interrupted = 130
 
   init(_ error: VulkanError) {
     switch error {

@@ -23,7 +23,8 @@ struct VKAttn: AsyncParsableCommand {
       cannot do both.
 
       Exit status: 0 all is well; 1 a check, a case or a benchmark failed, or none could run; 2 the \
-      command line or an input file is wrong; 3 there is no Vulkan loader or no usable device.
+      command line or an input file is wrong; 3 there is no Vulkan loader or no usable device; 130 \
+      Ctrl-C during a check.
       """,
     version: "0.1.0",
     subcommands: [

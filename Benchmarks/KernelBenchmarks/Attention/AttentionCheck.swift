@@ -2,61 +2,108 @@ import AttentionReference
 import VulkanAttention
 
 /// Holds kernels against the reference in Double.
-public struct AttentionCheck: Sendable {
-  private let device: ComputeDevice
-
-  /// A check on a device.
-  public init(on device: ComputeDevice) {
-    self.device = device
+public enum AttentionCheck {
+  /// The cases on the paths that can run them, and what cannot run.
+  ///
+  /// A case is one run for all of its paths, which have its reference in common. Where a path is chosen
+  /// with its tuned tile and with another one, the other one leaves out the cases that only vary a case
+  /// that it has.
+  public static func runs(
+    _ cases: [AttentionCheckCase], _ choices: [AttentionPathChoice],
+    on device: DeviceCapabilities
+  ) -> (runs: [CheckRun], skipped: [CheckOutcome]) {
+    var runs: [CheckRun] = []
+    var skipped: [[CheckOutcome]] = choices.map { _ in [] }
+    for checkCase in cases {
+      var paths: [Path] = []
+      for (place, choice) in choices.enumerated() {
+        let isFurtherTile =
+          choice.tile != .tuned && choices.contains(AttentionPathChoice(choice.path))
+        if checkCase.isVariation, isFurtherTile { continue }
+        let plan = Result { () throws(AttentionError) in
+          try choice.plan(try checkCase.request(), device: device)
+        }
+        // A path that cannot run is no fault of the kernel; anything else is.
+        if case .failure(.pathUnavailable(_, let reason)) = plan {
+          skipped[place].append(checkCase.outcome(choice.description, .skipped(reason)))
+        } else {
+          paths.append(Path(place: place, choice: choice, plan: plan))
+        }
+      }
+      guard !paths.isEmpty else { continue }
+      runs.append(
+        CheckRun(
+          id: checkCase.id, pipelines: checkCase.pipelines, outcomeCount: paths.count
+        ) { [paths] device, report in await run(checkCase, paths, on: device, report) })
+    }
+    return (runs, skipped.flatMap { $0 })
   }
 
-  /// Runs one case on one path and compares.
-  public func run(
-    _ checkCase: AttentionCheckCase, _ choice: AttentionPathChoice
-  ) async -> CheckOutcome {
-    func ended(_ verdict: CheckOutcome.Verdict) -> CheckOutcome {
-      CheckOutcome(
-        id: checkCase.id, group: checkCase.group, elementType: checkCase.elementType,
-        path: choice.description, verdict: verdict)
-    }
-    let plan: AttentionPlan
-    do throws(AttentionError) {
-      plan = try choice.plan(try checkCase.request(), device: device.capabilities)
-    } catch {
-      // A path that cannot run is no fault of the kernel; anything else is.
-      switch error {
-      case .pathUnavailable(_, let reason): return ended(.skipped(reason))
-      default: return ended(.failed(["\(error)"]))
+  /// A path that a case is run on.
+  private struct Path {
+    /// Its place among the paths that were chosen.
+    let place: Int
+    let choice: AttentionPathChoice
+    let plan: Result<AttentionPlan, AttentionError>
+  }
+
+  private static func run(
+    _ checkCase: AttentionCheckCase, _ paths: [Path], on device: ComputeDevice,
+    _ report: CheckRun.Report
+  ) async {
+    // The same for all paths, and made only where one of them runs.
+    var shared: (inputs: AttentionInputs, comparison: AttentionComparison)?
+    for path in paths {
+      do {
+        let plan = try path.plan.get()
+        let problem: (inputs: AttentionInputs, comparison: AttentionComparison)
+        if let shared {
+          problem = shared
+        } else {
+          let inputs = checkCase.inputs(for: plan.request)
+          problem = (inputs, AttentionComparison(checkCase, plan.request, inputs))
+          shared = problem
+        }
+        report(
+          path.place,
+          try await run(
+            problem.inputs, problem.comparison, plan, pathName: path.choice.name(of: plan),
+            on: device))
+      } catch {
+        report(
+          path.place, checkCase.outcome(path.choice.description, .failed(["\(error)"])))
       }
     }
-    do {
-      return try await run(checkCase, plan, pathName: choice.name(of: plan))
-    } catch {
-      return ended(.failed(["\(error)"]))
-    }
   }
 
-  private func run(
-    _ checkCase: AttentionCheckCase, _ plan: AttentionPlan, pathName: String
+  private static func run(
+    _ inputs: AttentionInputs, _ comparison: AttentionComparison, _ plan: AttentionPlan,
+    pathName: String, on device: ComputeDevice
   ) async throws -> CheckOutcome {
-    let request = plan.request
-    let inputs = checkCase.inputs(for: request)
     let tensors = try await AttentionTensors(inputs, for: plan, on: device)
     try await AttentionKernel(plan, on: device).run(tensors.buffers)
     let result = try await tensors.read()
 
-    let comparison = AttentionComparison(checkCase, request, inputs)
     var problems = result.strayWrites
     let output = comparison.output(result.output, problems: &problems)
     let logSumExp = comparison.logSumExp(result.logSumExp ?? [], problems: &problems)
     comparison.checkPoisonedRows(result, problems: &problems)
-    return CheckOutcome(
-      id: checkCase.id, group: checkCase.group, elementType: checkCase.elementType, path: pathName,
-      verdict: problems.isEmpty ? .passed : .failed(problems),
+    return comparison.checkCase.outcome(
+      pathName, problems.isEmpty ? .passed : .failed(problems),
       errors: [
         CheckError("o", output, gate: comparison.outputGate),
         CheckError("lse", logSumExp, gate: AttentionGates.logSumExp),
       ])
+  }
+}
+
+extension AttentionCheckCase {
+  /// What became of the case on a path.
+  fileprivate func outcome(
+    _ path: String, _ verdict: CheckOutcome.Verdict, errors: [CheckError] = []
+  ) -> CheckOutcome {
+    CheckOutcome(
+      id: id, group: group, elementType: elementType, path: path, verdict: verdict, errors: errors)
   }
 }
 

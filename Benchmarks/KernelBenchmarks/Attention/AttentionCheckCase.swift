@@ -40,10 +40,13 @@ public struct AttentionCheckCase: Sendable, Hashable {
   public let option: AttentionCheckOption?
   /// The row of the report that the case belongs to.
   public let group: String
+  /// Whether the case repeats another one with other sizes.
+  public let isVariation: Bool
 
   init(
     _ group: String, _ shape: AttentionShape, _ elementType: ElementType, isCausal: Bool = false,
-    layout: Layout = .tokenMajor, data: Data = .normal, option: AttentionCheckOption? = nil
+    layout: Layout = .tokenMajor, data: Data = .normal, option: AttentionCheckOption? = nil,
+    isVariation: Bool = false
   ) {
     self.group = group
     self.shape = shape
@@ -52,6 +55,13 @@ public struct AttentionCheckCase: Sendable, Hashable {
     self.layout = layout
     self.data = data
     self.option = option
+    self.isVariation = isVariation
+  }
+
+  /// The same for cases that share most of their pipelines.
+  var pipelines: String {
+    "D\(shape.headSize)-E\(shape.valueHeadSize)-\(elementType)-\(isCausal)-\(layout)"
+      + (option.map { "-\($0)" } ?? "")
   }
 
   /// The case's name, by which it is reported and can be run alone.

@@ -6,7 +6,7 @@ public enum CheckDepth: String, Sendable, CaseIterable {
   case quick
   /// Every group with its usual suspects.
   case standard
-  /// Every pair of lengths, every head size.
+  /// Every pair of lengths, more head sizes, every option with four shapes.
   case full
 }
 
@@ -58,28 +58,44 @@ public enum AttentionCheckGrid {
     let sizes: [(Int, Int)] =
       switch depth {
       case .quick: [(8, 8), (128, 128), (40, 72)]
-      case .standard:
+      case .standard, .full:
         [8, 16, 32, 80, 96, 128, 160, 200, 256, 1, 6, 59, 100].map { ($0, $0) } + mixes
-          + [(320, 256), (576, 512)]
-      case .full:
-        stride(from: 8, through: 256, by: 8).map { ($0, $0) } + mixes
-          + stride(from: 8, through: 256, by: 24).map { ($0, 264 - $0) }
-          + [1, 3, 6, 7, 12, 36, 59, 72, 100, 111, 320, 512, 576].map { ($0, $0) }
-          + [(320, 256), (576, 512), (100, 52), (59, 7)]
       }
-    return sizes.enumerated().flatMap { index, size in
-      // A head size is a pipeline of its own: fewer of them with all variants, causal by turns.
-      variants.enumerated().filter { number, _ in
-        depth == .full || (number + number / 2 + index) % 2 == 0
-      }.map { _, variant in
-        AttentionCheckCase(
-          "head sizes",
-          AttentionShape(
-            queryTokens: 33, keyTokens: 65, queryHeads: 2, keyHeads: 1, headSize: size.0,
-            valueHeadSize: size.1),
-          variant.type, isCausal: variant.isCausal)
+    // Beyond 256 a software driver compiles a pipeline for half a minute and longer.
+    let large: [(Int, Int)] =
+      switch depth {
+      case .quick: []
+      case .standard: [(320, 256), (576, 512), (512, 512)]
+      case .full: [(320, 256), (576, 512), (512, 512), (576, 576), (320, 320)]
       }
+    let further: [(Int, Int)] =
+      depth == .full
+      ? [24, 40, 48, 56, 64, 72, 88, 104, 112, 120, 136, 184, 208, 232, 3, 7, 12, 36, 111].map {
+        ($0, $0)
+      } + stride(from: 8, through: 248, by: 48).map { ($0, 264 - $0) } + [(100, 52), (59, 7)] : []
+    func checkCase(
+      _ size: (Int, Int), _ variant: (type: ElementType, isCausal: Bool), isVariation: Bool
+    ) -> AttentionCheckCase {
+      AttentionCheckCase(
+        "head sizes",
+        AttentionShape(
+          queryTokens: 33, keyTokens: 65, queryHeads: 2, keyHeads: 1, headSize: size.0,
+          valueHeadSize: size.1),
+        variant.type, isCausal: variant.isCausal, isVariation: isVariation)
     }
+    // A head size is a pipeline of its own for every variant: each type, causal by turns; of the others
+    // one variant, by turns.
+    return sizes.enumerated().flatMap { index, size in
+      variants.enumerated().filter { number, _ in
+        (number + number / 2 + index) % 2 == 0
+      }.map { checkCase(size, $1, isVariation: false) }
+    }
+      + [large, further].flatMap { sizes in
+        sizes.enumerated().map { index, size in
+          checkCase(
+            size, variants[(index % 3 * 2 + index / 3 % 2) % variants.count], isVariation: true)
+        }
+      }
   }
 
   private static func headCountCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
@@ -96,17 +112,16 @@ public enum AttentionCheckGrid {
     }
   }
 
-  /// Every option; each is a pipeline of its own.
+  /// Every option; each is a pipeline of its own for every type and head size.
   private static func optionCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
     let shape = AttentionShape(
       batchSize: 3, queryTokens: 33, keyTokens: 65, queryHeads: 4, keyHeads: 2, headSize: 64)
     let options: [AttentionCheckOption] =
       depth == .quick
       ? [.window, .bias, .keyLengths, .packedSequences] : AttentionCheckOption.allCases
-    let types: [ElementType] = depth == .full ? ElementType.allCases : [.f32, .f16]
-    var shapes = [shape]
-    if depth == .full {
-      shapes += [
+    let shapes =
+      depth == .full
+      ? [
         AttentionShape(
           batchSize: 3, queryTokens: 1, keyTokens: 129, queryHeads: 4, keyHeads: 1, headSize: 40,
           valueHeadSize: 40),
@@ -116,12 +131,18 @@ public enum AttentionCheckGrid {
         AttentionShape(
           batchSize: 3, queryTokens: 20, keyTokens: 37, queryHeads: 2, keyHeads: 2, headSize: 59,
           valueHeadSize: 59),
-      ]
-    }
-    return options.flatMap { option in
-      shapes.flatMap { shape in
-        types.map { AttentionCheckCase("option \(option.rawValue)", shape, $0, option: option) }
+      ] : []
+    let types = ElementType.allCases
+    return options.enumerated().flatMap { number, option in
+      let group = "option \(option.rawValue)"
+      // The three further shapes have a type each, another one for the next option.
+      return [ElementType.f32, .f16].map {
+        AttentionCheckCase(group, shape, $0, option: option)
       }
+        + shapes.enumerated().map { index, shape in
+          AttentionCheckCase(
+            group, shape, types[(number + index) % types.count], option: option, isVariation: true)
+        }
     }
   }
 

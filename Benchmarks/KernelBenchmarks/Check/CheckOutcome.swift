@@ -72,19 +72,3 @@ public struct CheckOutcome: Sendable {
     self.errors = errors
   }
 }
-
-/// One case of a check, ready to run on a device.
-public struct CheckRun: Sendable {
-  /// The case's name.
-  public let id: String
-  private let body: @Sendable (ComputeDevice) async -> CheckOutcome
-
-  /// A case with what runs it.
-  public init(id: String, body: @escaping @Sendable (ComputeDevice) async -> CheckOutcome) {
-    self.id = id
-    self.body = body
-  }
-
-  /// Runs the case and compares.
-  public func run(on device: ComputeDevice) async -> CheckOutcome { await body(device) }
-}

@@ -34,6 +34,9 @@ struct StateMergeCheckCase: Sendable, Hashable {
       + layout.rawValue + (hasNeutral ? "-neutral" : "")
   }
 
+  /// The same for cases that share a pipeline.
+  var pipelines: String { "E\(channels)-\(elementType)-\(mergedElementType)-\(layout)" }
+
   func request() throws(AttentionError) -> StateMergeRequest {
     try StateMergeRequest(
       rowCount: rows, headCount: heads,
@@ -123,7 +126,9 @@ public enum StateMergeCheck {
   /// The cases of a depth.
   public static func runs(_ depth: CheckDepth) -> [CheckRun] {
     cases(depth).map { checkCase in
-      CheckRun(id: checkCase.id) { await run(checkCase, on: $0) }
+      CheckRun(id: checkCase.id, pipelines: checkCase.pipelines) {
+        await run(checkCase, on: $0)
+      }
     }
   }
 

@@ -8,7 +8,9 @@ public enum AttentionStatisticsCheck {
   public static func runs(_ depth: CheckDepth) -> [CheckRun] {
     cases(depth).map { checkCase in
       let id = "statistics" + checkCase.id.dropFirst(AttentionWorkload.family.count)
-      return CheckRun(id: id) { await run(checkCase, id: id, on: $0) }
+      return CheckRun(id: id, pipelines: checkCase.pipelines) {
+        await run(checkCase, id: id, on: $0)
+      }
     }
   }
 
@@ -18,7 +20,7 @@ public enum AttentionStatisticsCheck {
         return false
       }
       switch checkCase.option {
-      case .reluMean, .reluSum, .sigmoid, .packedSequences: return false
+      case .reluMean, .reluSum, .sigmoid: return false
       default: return true
       }
     }

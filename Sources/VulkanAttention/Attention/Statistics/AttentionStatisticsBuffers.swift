@@ -1,7 +1,8 @@
 /// The tensors of statistics in device memory.
 ///
 /// The inputs are those of the attention, of which the values and the output are not read. A result is given
-/// where the request asks for it, contiguous, and shares memory with nothing.
+/// where the request asks for it, contiguous, and shares memory with nothing. Shapes of packed sequences:
+/// ``AttentionStatistic``.
 public struct AttentionStatisticsBuffers: Sendable {
   /// q [B, S, H, D].
   public var query: DeviceBuffer

@@ -1,4 +1,7 @@
 /// What can be known of an attention's probabilities p = exp(s − lse) without keeping them.
+///
+/// With packed sequences [B, S] is [Tq] and [B, H, T] is [H, Tk]; query tokens and keys that a statistic
+/// names count from the start of their sequence. What is outside of every sequence is not written.
 public enum AttentionStatistic: Sendable, Hashable {
   /// Each key's sum of p over the query rows, f32 [B, H, T]: over the last `lastRows` of them, or all
   /// (nil, or more than there are). Caches keep the keys with the largest sums (H2O,
@@ -8,7 +11,7 @@ public enum AttentionStatistic: Sendable, Hashable {
   /// state hold is no part of it.
   case entropy
   /// The probabilities themselves, f32 [B, R, H, T], of R = `rowCount` query tokens that a buffer lists; 0
-  /// for keys that are hidden.
+  /// for keys that are hidden. With packed sequences likewise, of each of them, T being the longest.
   case probabilities(rowCount: Int)
   /// The keys of the largest p of each row, Int32 [B, S, H, K], and their p, f32 [B, S, H, K], falling; equal
   /// ones by rising key. A row that sees fewer keys has −1 and 0 behind them.
@@ -48,7 +51,7 @@ extension AttentionStatistic {
 /// Statistics of an attention, computed after it from q, k, its operands and the log-sum-exp that it
 /// returned. Masks, scores, types and strides are the attention's.
 ///
-/// The attention must be a softmax (``AttentionNormalizer/softmax`` or `softmaxOffByOne`) over [B, S, H, D].
+/// The attention must be a softmax (``AttentionNormalizer/softmax`` or `softmaxOffByOne`).
 /// Where it resumes a state, p is each key's share of the whole row, as its log-sum-exp is.
 public struct AttentionStatisticsRequest: Sendable, Hashable {
   /// The attention that the statistics are of.
@@ -71,11 +74,6 @@ public struct AttentionStatisticsRequest: Sendable, Hashable {
       throw .invalidArgument(
         name: "attention.scores.normalizer", value: "\(attention.scores.normalizer)",
         allowed: "softmax or softmaxOffByOne, whose weights a log-sum-exp tells")
-    }
-    guard attention.packedSequences == nil else {
-      throw .invalidArgument(
-        name: "attention.packedSequences", value: "set",
-        allowed: "nil; ask for each sequence by a request of its own")
     }
     guard !statistics.isEmpty else {
       throw .invalidArgument(name: "statistics", value: "none", allowed: "one or more")
@@ -112,15 +110,18 @@ public struct AttentionStatisticsRequest: Sendable, Hashable {
 
   /// Elements of one of a statistic's results; nil where that is more than can be addressed.
   private func elementCount(of statistic: AttentionStatistic) -> Int? {
+    let (heads, packed) = (attention.queryHeads, attention.packedSequences)
     let extents =
       switch statistic {
-      case .keySums: [1, attention.keyTokens]
-      case .entropy: [attention.queryTokens, 1]
-      case .probabilities(let rowCount): [rowCount, attention.keyTokens]
-      case .topKeys(let count): [attention.queryTokens, count]
+      case .keySums:
+        packed.map { [heads, $0.keyTokens] } ?? [attention.batchSize, heads, attention.keyTokens]
+      case .entropy: [attention.outputRowCount]
+      case .probabilities(let rowCount):
+        [attention.batchSize, rowCount, heads, attention.keyTokens]
+      case .topKeys(let count): [attention.outputRowCount, count]
       }
     var count = 1
-    for extent in [attention.batchSize, attention.queryHeads] + extents {
+    for extent in extents {
       let (product, overflows) = count.multipliedReportingOverflow(by: extent)
       // 2^48 elements lie beyond every device's address space.
       if overflows || product > 1 << 48 { return nil }
@@ -143,7 +144,7 @@ public struct AttentionStatisticsRequest: Sendable, Hashable {
   }
 
   /// Whether there is any key, seen or not.
-  var hasKeys: Bool { attention.keyTokens > 0 }
+  var hasKeys: Bool { attention.keyTokens > 0 && attention.packedSequences?.keyTokens != 0 }
 
   /// How many rows a statistic by keys walks: the last ones of a sequence or listed ones.
   func walkedRows(of statistic: AttentionStatistic) -> Int {

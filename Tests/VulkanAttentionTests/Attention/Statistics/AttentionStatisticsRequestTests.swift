@@ -64,15 +64,15 @@ import Testing
     }
   }
 
-  @Test func packedSequences() throws {
-    let attention = try attention(packed: true)
-    #expect(
-      throws: AttentionError.invalidArgument(
-        name: "attention.packedSequences", value: "set",
-        allowed: "nil; ask for each sequence by a request of its own")
-    ) {
-      try AttentionStatisticsRequest(attention, statistics: [.entropy])
-    }
+  @Test("Packed sequences have results of packed rows and keys")
+  func packedSequences() throws {
+    let request = try AttentionStatisticsRequest(
+      attention(packed: true),
+      statistics: [.keySums(lastRows: 3), .entropy, .probabilities(rowCount: 5), .topKeys(3)])
+    #expect(request.byteCount(of: .keySums(lastRows: 3)) == 4 * 40 * 4)
+    #expect(request.byteCount(of: .entropy) == 20 * 4 * 4)
+    #expect(request.byteCount(of: .probabilities(rowCount: 5)) == 2 * 5 * 4 * 20 * 4)
+    #expect(request.byteCount(of: .topKeys(3)) == 20 * 4 * 3 * 4)
   }
 
   @Test func tooLarge() throws {
@@ -156,7 +156,10 @@ import Testing
   func noKeys() throws {
     let device = try SampleDevice.software.capabilities()
     let none = try AttentionRequest(queryTokens: 5, keyTokens: 0, queryHeads: 1, headSize: 8)
-    for attention in [none] {
+    let packed = try AttentionRequest(
+      queryTokens: 5, keyTokens: 3, queryHeads: 1, headSize: 8,
+      packedSequences: PackedSequences(queryTokens: 5, keyTokens: 0))
+    for attention in [none, packed] {
       let request = try AttentionStatisticsRequest(attention, statistics: [.entropy])
       #expect(try AttentionStatisticsPlan(request, device: device).pieces.isEmpty)
     }
