@@ -122,6 +122,9 @@ struct BenchCommand: AsyncParsableCommand {
     var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
     console.progress("host")
     report.host = try await HostTiming.measure(on: opened, paths.path.first ?? .automatic)
+    if subject != .attention {
+      report.decodeHost = try await DecodeHostTiming.measure(on: opened, paths.path.first?.path)
+    }
     if subject != .host {
       console.progress("ceilings")
       report.ceilings = try DeviceCeilings.measure(on: opened)

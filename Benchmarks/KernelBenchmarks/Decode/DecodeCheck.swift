@@ -53,6 +53,15 @@ public struct DecodeCheckCase: Sendable, Hashable {
     return id
   }
 
+  /// What the case's pipelines depend on, in short: cases with the same text had better run one after the other.
+  var pipelines: String {
+    var own = self
+    own.lengths = []
+    own.groups = 0
+    own.fixedTiles = 0
+    return own.id
+  }
+
   /// Pages in an order of their own, with some that belong to no one.
   private func pages() throws(AttentionError) -> CachePageTable? {
     guard kind == .paged else { return nil }
@@ -115,7 +124,10 @@ public enum DecodeCheck {
   /// The cases of a grid on a path.
   public static func runs(_ depth: CheckDepth, _ path: AttentionPath?) -> [CheckRun] {
     DecodeCheckGrid.cases(depth).map { checkCase in
-      CheckRun(id: "\(path?.rawValue ?? "auto") \(checkCase.id)") { device in
+      CheckRun(
+        id: "\(path?.rawValue ?? "auto") \(checkCase.id)",
+        pipelines: "\(path?.rawValue ?? "auto") \(checkCase.pipelines)"
+      ) { device in
         await run(checkCase, path, on: device)
       }
     }

@@ -11,6 +11,15 @@ extension BenchmarkReport {
           "matrix_gflops": JSONText(ceilings.matrixOperationsPerSecond.map { $0 * 1e-9 }),
         ]
       } ?? .null,
+      "decode_host": decodeHost.map { host in
+        [
+          "sequences": .integer(DecodeHostTiming.sequences),
+          "schedule_seconds": .number(host.scheduleSeconds),
+          "update_seconds": .number(host.updateSeconds),
+          "prepare_seconds": .number(host.prepareSeconds),
+          "record_seconds": .number(host.recordSeconds), "count": .integer(host.count),
+        ]
+      } ?? .null,
       "host": host.map { host in
         [
           "plan_seconds": .number(host.planSeconds), "record_seconds": .number(host.recordSeconds),

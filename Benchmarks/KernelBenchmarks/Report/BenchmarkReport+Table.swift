@@ -13,6 +13,14 @@ extension BenchmarkReport {
       }
       lines.append(line)
     }
+    if let host = decodeHost {
+      lines.append(
+        "host, decode of \(DecodeHostTiming.sequences) sequences: "
+          + "schedule \(Numbers.seconds(host.scheduleSeconds)), "
+          + "the next \(Numbers.seconds(host.updateSeconds)), "
+          + "prepare \(Numbers.seconds(host.prepareSeconds)), "
+          + "record a layer \(Numbers.seconds(host.recordSeconds)) (medians of \(host.count))")
+    }
     if let host {
       lines.append(
         "host: plan \(Numbers.seconds(host.planSeconds)), "

@@ -47,6 +47,8 @@ public struct BenchmarkReport: Sendable {
   public var ceilings: DeviceCeilings?
   /// The host's time for one attention.
   public var host: HostTiming?
+  /// The host's time for decode steps.
+  public var decodeHost: DecodeHostTiming?
   /// The timed workloads.
   public var results: [BenchmarkResult] = []
   /// Workloads that could not run on the path asked for, with the reason.

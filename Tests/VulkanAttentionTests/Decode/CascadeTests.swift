@@ -6,7 +6,7 @@ import Testing
 @testable import VulkanAttention
 
 /// Sequences with a shared prefix: prefix and suffixes apart, merged by their log-sum-exps.
-@Suite(.enabled(if: TestDevice.reasonForAbsence == nil)) struct CascadeTests {
+@Suite(.needsDevice, .silentValidation) struct CascadeTests {
   @Test func prefixAndSuffixesMerge() async throws {
     let device = try TestDevice.shared()
     let (sequences, heads, keyHeads, channels, prefix) = (3, 8, 2, 16, 200)

@@ -6,7 +6,7 @@ import Testing
 @testable import VulkanAttention
 
 /// The decode kernels on a device, against the reference and against each other.
-@Suite(.enabled(if: TestDevice.reasonForAbsence == nil)) struct DecodeKernelTests {
+@Suite(.needsDevice, .silentValidation) struct DecodeKernelTests {
   private static let paths: [AttentionPath] = [.row, .subgroup]
 
   private func run(
