@@ -186,11 +186,11 @@ struct BenchCommand: AsyncParsableCommand {
       for choice in paths.choices(on: device.capabilities) {
         Console.current.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
         do {
-          let first = try await benchmark.run(workload, choice.path)
+          let first = try await benchmark.run(workload, choice)
           report.results.append(first)
           if let attention = workload.attention {
             try await peers.compare(first, of: attention, in: &report) {
-              try await benchmark.run(workload, choice.path)
+              try await benchmark.run(workload, choice)
             }
           }
         } catch AttentionError.pathUnavailable(let path, let reason) {

@@ -66,17 +66,19 @@ struct CheckCommand: AsyncParsableCommand {
     let depth: CheckDepth = full ? .full : quick ? .quick : .standard
     // The paths of an attention are those of the device, which is opened later.
     let attentions = AttentionCheckGrid.cases(depth).filter { isAsked($0.id) }
+    func decodes(_ choices: [AttentionPathChoice]) -> [CheckRun] {
+      choices.flatMap { DecodeCheck.runs(depth, $0) }.filter { isAsked($0.id) }
+    }
     let others =
       switch subject {
       case .attention: [CheckRun]()
       case .statistics: AttentionStatisticsCheck.runs(depth).filter { isAsked($0.id) }
       case .merge: StateMergeCheck.runs(depth).filter { isAsked($0.id) }
       case .decode:
-        (paths.allPaths
-          ? AttentionPath.allCases.map { $0 }
-          : paths.path.isEmpty
-            ? [nil] : paths.path.map(\.path)).flatMap { DecodeCheck.runs(depth, $0) }
-          .filter { isAsked($0.id) }
+        decodes(
+          paths.allPaths
+            ? AttentionPath.allCases.map { AttentionPathChoice($0) }
+            : paths.path.isEmpty ? [.automatic] : paths.path)
       }
     guard !(subject == .attention ? attentions.isEmpty : others.isEmpty) else {
       throw CommandFailure(.wrongInput, "no case of this grid has \"\(only ?? "")\" in its id")
@@ -84,6 +86,7 @@ struct CheckCommand: AsyncParsableCommand {
     let log = usesValidationLayers ? ValidationLog() : nil
     // The devices are closed before the log is read: the layers report what was leaked at their end.
     let (results, name) = try await check(log) { device in
+      if subject == .decode { return (decodes(paths.choices(on: device)), []) }
       guard subject == .attention else { return (others, []) }
       return AttentionCheck.runs(attentions, paths.choices(on: device), on: device)
     }

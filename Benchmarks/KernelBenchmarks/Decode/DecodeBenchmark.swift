@@ -21,14 +21,15 @@ public struct DecodeBenchmark: Sendable {
   /// - Throws: ``BenchmarkRefusal`` for a wrong result, `AttentionError` (`pathUnavailable` where
   ///   the path cannot run), `VulkanError`.
   public func run(
-    _ workload: DecodeWorkload, _ path: AttentionPath?
+    _ workload: DecodeWorkload, _ choice: AttentionPathChoice
   ) async throws -> BenchmarkResult {
     let request = try workload.request()
-    var plan = try DecodePlan(request, device: device.capabilities, path: path)
+    var plan = try DecodePlan(
+      request, device: device.capabilities, path: choice.path, tile: choice.tile)
     if workload.cut == .oneSplit {
       let longest = workload.lengths.max() ?? 0
       plan = try DecodePlan(
-        request, device: device.capabilities, path: path,
+        request, device: device.capabilities, path: choice.path, tile: choice.tile,
         mode: .fixed(
           tokensPerSplit: (longest + plan.tile.keys) / plan.tile.keys * plan.tile.keys))
     }
@@ -50,7 +51,8 @@ public struct DecodeBenchmark: Sendable {
     guard let timing else { throw BenchmarkRefusal(description: "no sample was taken") }
     return BenchmarkResult(
       id: workload.id, family: DecodeWorkload.family, shape: workload.shape.description,
-      type: workload.elementType.rawValue, isCausal: false, path: plan.path.rawValue,
+      type: workload.elementType.rawValue, isCausal: false,
+      path: choice.tile == .tuned ? plan.path.rawValue : choice.description,
       tile: plan.summary(of: schedule), timing: timing,
       operations: request.floatingPointOperations(lengths: workload.lengths),
       bytes: request.compulsoryBytes(lengths: workload.lengths), maxError: verification.largest,

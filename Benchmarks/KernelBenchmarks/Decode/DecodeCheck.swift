@@ -122,21 +122,20 @@ public struct DecodeCheckCase: Sendable, Hashable {
 /// Holds decode kernels against the reference in Double.
 public enum DecodeCheck {
   /// The cases of a grid on a path.
-  public static func runs(_ depth: CheckDepth, _ path: AttentionPath?) -> [CheckRun] {
-    DecodeCheckGrid.cases(depth).map { checkCase in
+  public static func runs(_ depth: CheckDepth, _ choice: AttentionPathChoice) -> [CheckRun] {
+    DecodeCheckGrid.cases(depth, choice.path).map { checkCase in
       CheckRun(
-        id: "\(path?.rawValue ?? "auto") \(checkCase.id)",
-        pipelines: "\(path?.rawValue ?? "auto") \(checkCase.pipelines)"
+        id: "\(choice) \(checkCase.id)", pipelines: "\(choice) \(checkCase.pipelines)"
       ) { device in
-        await run(checkCase, path, on: device)
+        await run(checkCase, choice, on: device)
       }
     }
   }
 
   static func run(
-    _ checkCase: DecodeCheckCase, _ path: AttentionPath?, on device: ComputeDevice
+    _ checkCase: DecodeCheckCase, _ choice: AttentionPathChoice, on device: ComputeDevice
   ) async -> CheckOutcome {
-    var ran = path?.rawValue ?? "auto"
+    var ran = choice.description
     func ended(_ verdict: CheckOutcome.Verdict, _ errors: [CheckError] = []) -> CheckOutcome {
       CheckOutcome(
         id: checkCase.id, group: checkCase.group, elementType: checkCase.elementType, path: ran,
@@ -144,15 +143,16 @@ public enum DecodeCheck {
     }
     do {
       let problem = try checkCase.problem()
-      var plan = try DecodePlan(problem.request, device: device.capabilities, path: path)
+      var plan = try DecodePlan(
+        problem.request, device: device.capabilities, path: choice.path, tile: choice.tile)
       if checkCase.fixedTiles > 0 || checkCase.groups > 0 {
         plan = try DecodePlan(
-          problem.request, device: device.capabilities, path: path,
+          problem.request, device: device.capabilities, path: choice.path, tile: choice.tile,
           mode: checkCase.fixedTiles > 0
             ? .fixed(tokensPerSplit: checkCase.fixedTiles * plan.tile.keys)
             : .lean(groups: checkCase.groups))
       }
-      ran = plan.path.rawValue
+      if choice.path == nil { ran = plan.path.rawValue }
       var problems: [String] = []
       let result = try await problem.run(
         DecodeKernel(plan, on: device), on: device, problems: &problems)

@@ -4,13 +4,25 @@ import VulkanAttention
 enum DecodeCheckGrid {
   private typealias Case = DecodeCheckCase
 
-  static func cases(_ depth: CheckDepth) -> [DecodeCheckCase] {
-    var cases = shapes(depth) + caches(depth) + formats(depth) + options(depth) + schedules(depth)
+  /// The cases of a depth. The matrix path takes f16 alone: what other paths are given in f32 for its
+  /// smaller gates, it is given in f16, and refuses the shapes in other types.
+  static func cases(_ depth: CheckDepth, _ path: AttentionPath?) -> [DecodeCheckCase] {
+    var cases = caches(depth) + formats(depth) + options(depth) + schedules(depth)
     cases += rotations(depth)
+    if path == .matrix { cases = cases.map(halved) }
+    cases = shapes(depth) + cases
     // Groups may name the same case twice.
     var seen: Set<String> = []
     cases.removeAll { !seen.insert($0.id).inserted }
     return cases
+  }
+
+  private static func halved(_ checkCase: DecodeCheckCase) -> DecodeCheckCase {
+    var own = checkCase
+    own.elementType = .f16
+    if own.keyFormat.elementType != nil { own.keyFormat = .f16 }
+    if own.valueFormat?.elementType != nil { own.valueFormat = .f16 }
+    return own
   }
 
   /// Group ratios, query tokens, head sizes, lengths.

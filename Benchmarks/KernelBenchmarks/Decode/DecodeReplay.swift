@@ -55,12 +55,14 @@ public struct DecodeReplay: Sendable {
     }
     do {
       let device = device
-      var plan = try DecodePlan(made.request, device: device.capabilities, path: choice.path)
+      var plan = try DecodePlan(
+        made.request, device: device.capabilities, path: choice.path, tile: choice.tile)
       if let mode = mode(plan) {
         plan = try DecodePlan(
-          made.request, device: device.capabilities, path: choice.path, mode: mode)
+          made.request, device: device.capabilities, path: choice.path, tile: choice.tile,
+          mode: mode)
       }
-      path = plan.path.rawValue
+      path = choice.tile == .tuned ? plan.path.rawValue : choice.description
       var problems: [String] = []
       let result = try await made.run(
         DecodeKernel(plan, on: device), on: device, problems: &problems)

@@ -84,6 +84,15 @@ extension AttentionPlan {
             reason: "the matrix units multiply f16 here, which lacks the range of bf16"))
       }
     }
+    return matrixFragment(on: device, choice).flatMap { tile(request, device, fragment: $0) }
+  }
+
+  /// The fragment shape: the one asked for, else 16×16×16 where it is listed, for larger fragments
+  /// need fewer loads per product, else the first that the shaders can use; or what stands against
+  /// matrices on the device.
+  static func matrixFragment(
+    on device: DeviceCapabilities, _ choice: AttentionTileChoice
+  ) -> Result<DeviceCapabilities.MatrixShape, PathRefusal> {
     let needed: [DeviceCapabilities.Feature] = [
       .coopmat, .memoryModel, .float16, .subgroupSizeControl,
     ]
@@ -99,14 +108,6 @@ extension AttentionPlan {
           reason: "lavapipe (Mesa 26.1.6) crashes on cooperative matrices when its vectors are "
             + "512 bits wide; unset LP_NATIVE_VECTOR_WIDTH"))
     }
-    return fragment(device, choice).flatMap { tile(request, device, fragment: $0) }
-  }
-
-  /// The fragment shape: the one asked for, else 16×16×16 where it is listed, for larger fragments
-  /// need fewer loads per product, else the first that the shader can use.
-  private static func fragment(
-    _ device: DeviceCapabilities, _ choice: AttentionTileChoice
-  ) -> Result<DeviceCapabilities.MatrixShape, PathRefusal> {
     let usable = device.matrixShapes.filter {
       $0.input == .f16 && $0.accumulator == .f32 && $0.m % 8 == 0 && $0.n % 8 == 0
         && $0.k % 8 == 0

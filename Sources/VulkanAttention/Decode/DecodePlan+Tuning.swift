@@ -13,42 +13,54 @@ extension DecodePlan {
       return request.isNarrow
         ? [
           (.subgroup, "the device is a CPU: narrow numbers are converted for eight lanes at once"),
-          (.row, "the subgroup path cannot run"),
+          (.row, "the subgroup path cannot run"), (.matrix, "no other path can run"),
         ]
         : [
           (.row, "the device is a CPU: each number is read once, at uniform addresses"),
-          (.subgroup, "the row path cannot run"),
+          (.subgroup, "the row path cannot run"), (.matrix, "no other path can run"),
         ]
     }
-    return [
-      (.subgroup, "each number is read once, by neighbouring lanes"),
-      (.row, "no other path can run"),
-    ]
+    // Few rows leave most of a fragment empty, and the subgroup path has no barriers.
+    return request.attention.valuesAreKeys || request.problemRows >= leastMatrixRows
+      ? [
+        (.matrix, "\(request.problemRows) rows share each key, enough to fill matrix fragments"),
+        (.subgroup, "the matrix path cannot run"), (.row, "no other path can run"),
+      ]
+      : [
+        (.subgroup, "each number is read once, by neighbouring lanes"),
+        (.matrix, "the subgroup path cannot run"), (.row, "no other path can run"),
+      ]
   }
+
+  /// Rows of a problem from which on the matrix path is tried first: half a fragment of 16. Not measured.
+  private static let leastMatrixRows = 8
 
   /// The tile with which a path runs a request, or why it cannot.
   static func tile(
-    of path: AttentionPath, _ request: DecodeRequest, _ device: DeviceCapabilities
+    of path: AttentionPath, _ request: DecodeRequest, _ device: DeviceCapabilities,
+    _ choice: AttentionTileChoice
   ) -> Result<DecodeTile, PathRefusal> {
-    let tile: DecodeTile
-    switch path {
-    case .row: tile = rowTile(request, device)
-    case .subgroup: tile = subgroupTile(request, device)
-    case .matrix:
-      return .failure(PathRefusal(reason: "decode has no such path"))
+    let tile: Result<DecodeTile, PathRefusal> =
+      switch path {
+      case .row: .success(rowTile(request, device))
+      case .subgroup: .success(subgroupTile(request, device))
+      case .matrix: matrixTile(request, device, choice)
+      }
+    return tile.flatMap { tile in
+      if let refusal = PathRefusal(
+        shaderName: tile.shaderName, sharedBytes: tile.sharedBytes,
+        workgroupSize: tile.workgroupSize, subgroupSize: tile.subgroupSize, on: device)
+      {
+        .failure(refusal)
+      } else {
+        .success(tile)
+      }
     }
-    if let refusal = PathRefusal(
-      shaderName: tile.shaderName, sharedBytes: tile.sharedBytes,
-      workgroupSize: tile.workgroupSize, subgroupSize: tile.subgroupSize, on: device)
-    {
-      return .failure(refusal)
-    }
-    return .success(tile)
   }
 
   /// Work items that a device runs at the same time. A CPU's are far fewer, but lean groups cost it next
   /// to nothing, and a neighbour that takes a core away leaves less undone.
-  private static func groups(_ device: DeviceCapabilities) -> Int {
+  static func groups(_ device: DeviceCapabilities) -> Int {
     device.kind == .cpu ? 64 : 2 * (device.computeUnits ?? 32)
   }
 

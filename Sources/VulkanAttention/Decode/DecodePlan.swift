@@ -50,6 +50,7 @@ public struct DecodePlan: Sendable, Hashable {
   ///   - request: the problem.
   ///   - device: what the device can do.
   ///   - path: forces a path; nil chooses the best.
+  ///   - choice: forces the fragment shape of the matrix path.
   ///   - mode: how the work is cut; by default lean, in as many groups as the device runs at once.
   ///     ``LeanSchedule/Mode/fixed(tokensPerSplit:)`` makes a sequence's result the same to the last bit
   ///     in every batch; its splits are multiples of the tile's keys.
@@ -57,14 +58,14 @@ public struct DecodePlan: Sendable, Hashable {
   ///   `invalidArgument` for a mode that does not fit the tile.
   public init(
     _ request: DecodeRequest, device: DeviceCapabilities, path: AttentionPath? = nil,
-    mode: LeanSchedule.Mode? = nil
+    tile choice: AttentionTileChoice = .tuned, mode: LeanSchedule.Mode? = nil
   ) throws(AttentionError) {
     var explanation: [String] = []
     var found: (path: AttentionPath, tile: DecodeTile)?
     let candidates =
       path.map { [(path: $0, reason: "asked for")] } ?? Self.preference(request, device)
     for candidate in candidates where found == nil {
-      switch Self.tile(of: candidate.path, request, device) {
+      switch Self.tile(of: candidate.path, request, device, choice) {
       case .failure(let refusal):
         if let path { throw .pathUnavailable(path: path, reason: refusal.reason) }
         explanation.append("\(candidate.path.rawValue): cannot run: \(refusal.reason)")
