@@ -7,7 +7,7 @@ import VulkanAttention
 @testable import vkattn
 
 /// Command lines run in this process: their exit status and what they say.
-@Suite(.serialized, .timeLimit(.minutes(5))) struct CommandLineTests {
+@Suite(.serialized, .timeLimit(.minutes(10))) struct CommandLineTests {
   private struct Outcome {
     let status: Int32
     let output: String
@@ -37,10 +37,11 @@ import VulkanAttention
   }
 
   @Test(arguments: [
-    ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "decode"],
+    ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "nothing"],
     ["check", "merge", "--path", "row"], ["check", "statistics", "--all-paths"],
     ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay", "/"],
-    ["bench", "--samples", "0"], ["bench", "--peer-timeout", "0"], ["bench", "--shape", "S1"],
+    ["bench", "--samples", "0"], ["plan", "--shape", "S1,H1,D8", "--explain"],
+    ["bench", "--peer-timeout", "0"], ["bench", "--shape", "S1"],
     ["bench", "--type", "f64"],
     ["bench", "--quick", "--shape", "S1,H1,D8"], ["bench", "--shape", "S1,H3,G2,D8"],
     ["bench", "--shape", "S0,H1,D8"], ["bench", "--shape", "S1,H1,D0"],

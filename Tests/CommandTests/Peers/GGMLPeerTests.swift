@@ -7,7 +7,7 @@ import VulkanAttention
 @testable import vkattn
 
 /// Programs in the place of ggml's: absent, wrong, crashing, hanging.
-@Suite(.timeLimit(.minutes(1))) struct GGMLPeerTests {
+@Suite(.timeLimit(.minutes(10))) struct GGMLPeerTests {
   private let folder: TemporaryFolder
   private let device: DeviceCapabilities
   private let wanted = GGMLCase(

@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanRuntime
 
 /// Buffers that do not fit a request are refused before anything is recorded.
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct AttentionBuffersTests {
   let device: ComputeDevice
   let request: AttentionRequest

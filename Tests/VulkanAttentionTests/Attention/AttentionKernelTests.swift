@@ -7,7 +7,7 @@ import Testing
 @testable import VulkanRuntime
 
 /// Recording, running in pieces, cancelling, sharing.
-@Suite(.serialized, .timeLimit(.minutes(5)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct AttentionKernelTests {
   let device: ComputeDevice
 

@@ -4,7 +4,7 @@ import Testing
 @testable import VulkanAttention
 
 /// Keys and values that all batch entries share, by a stride of 0.
-@Suite(.serialized, .timeLimit(.minutes(5)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct SharedKeysTests {
   @Test("A batch over shared keys is what each entry is alone", arguments: [8, 256])
   func sharedKeys(queryTokens: Int) async throws {

@@ -3,7 +3,7 @@ import Testing
 
 @testable import VulkanRuntime
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct ComputeDeviceTests {
   @Test("A device can be opened by each way of naming it")
   func opensByEveryName() throws {
@@ -94,7 +94,7 @@ struct ComputeDeviceTests {
 }
 
 /// Two devices side by side: nothing of one works with the other.
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct WrongDeviceTests {
   let one: ComputeDevice
   let other: ComputeDevice

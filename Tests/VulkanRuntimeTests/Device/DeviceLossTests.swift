@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanRuntime
 
 /// A lost device, played by functions that say so.
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct DeviceLossTests {
   @Test("A failing submission poisons the device and nothing else")
   func lostInSubmission() async throws {

@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanRuntime
 
 /// Proof that the silence of the validation layers in all other suites means something.
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsValidation)
 struct ValidationLogTests {
   @Test("A wrong call is heard")
   func wrongCall() throws {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import VulkanRuntime
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct OutOfMemoryTests {
   private static let refuses = Atomic(false)
   private nonisolated(unsafe) static var allocate: PFN_vkAllocateMemory?

@@ -5,7 +5,7 @@ import Testing
 
 /// Copies between host and device, direct and through staging buffers.
 @Suite(
-  .serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+  .serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct TransferTests {
   private func open(forcesStaging: Bool) throws -> ComputeDevice {
     var options = TestDevice.options()

@@ -7,7 +7,7 @@ import Testing
 
 @testable import VulkanRuntime
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct ComputePipelineTests {
   @Test("The same description is the same pipeline, whoever asks first")
   func shared() async throws {
@@ -75,7 +75,7 @@ struct ComputePipelineTests {
 }
 
 /// Pipelines on disk, with a real driver's data.
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct PipelineStoreTests {
   private let folder: TemporaryFolder
 

@@ -3,7 +3,7 @@ import Testing
 
 @testable import VulkanRuntime
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct RecorderTests {
   let device: ComputeDevice
 

@@ -3,7 +3,7 @@ import Testing
 
 @testable import VulkanRuntime
 
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct SubmissionTests {
   /// A device of each test's own, whose work is done when the test says so.
   let device: ComputeDevice

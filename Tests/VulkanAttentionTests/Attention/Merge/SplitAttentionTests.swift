@@ -5,7 +5,7 @@ import Testing
 
 /// An attention whose keys are cut into parts and whose partial results are merged is the attention over
 /// all keys.
-@Suite(.serialized, .timeLimit(.minutes(5)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct SplitAttentionTests {
   let device: ComputeDevice
   static let shape = AttentionCase(b: 2, s: 9, t: 67, h: 4, g: 2, d: 64, e: 40)

@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanRuntime
 
 /// Buffers that do not fit a merge are refused before anything is recorded.
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct StateMergeBuffersTests {
   let device: ComputeDevice
   /// 3 partials of 4 rows of 2 heads of 16 channels: 512 and 32 bytes each.

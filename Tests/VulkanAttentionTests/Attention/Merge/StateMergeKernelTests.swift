@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanAttention
 
 /// Merges of partial attentions on the device, against the reference in Double.
-@Suite(.serialized, .timeLimit(.minutes(5)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct StateMergeKernelTests {
   let device: ComputeDevice
 

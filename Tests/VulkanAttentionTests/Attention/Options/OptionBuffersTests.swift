@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanRuntime
 
 /// Buffers of options that do not fit are refused before anything is recorded.
-@Suite(.serialized, .timeLimit(.minutes(2)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct OptionBuffersTests {
   let device: ComputeDevice
 

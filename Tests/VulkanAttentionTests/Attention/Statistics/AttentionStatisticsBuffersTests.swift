@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanRuntime
 
 /// Buffers that do not fit statistics are refused before anything is recorded.
-@Suite(.serialized, .timeLimit(.minutes(1)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct AttentionStatisticsBuffersTests {
   let device: ComputeDevice
   /// 4 queries and 6 keys of 2 heads of 16 channels with ALiBi: q 512 bytes, k 768, lse and entropy 32,

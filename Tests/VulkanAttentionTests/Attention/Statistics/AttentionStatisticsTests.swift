@@ -6,7 +6,7 @@ import Testing
 @testable import VulkanAttention
 
 /// Statistics on the device, against the probabilities of the reference in Double.
-@Suite(.serialized, .timeLimit(.minutes(5)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct AttentionStatisticsTests {
   let device: ComputeDevice
 

@@ -5,7 +5,7 @@ import Testing
 @testable import VulkanAttention
 
 /// Statistics of sequences of their own lengths, packed one behind the other.
-@Suite(.serialized, .timeLimit(.minutes(5)), .needsDevice, .silentValidation)
+@Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct PackedStatisticsTests {
   let device: ComputeDevice
   private static let (heads, keyHeads, channels) = (4, 2, 16)
