@@ -101,14 +101,16 @@ extension DecodePlan {
       rowFragments: min(tuning.rowFragments, ceilingDivide(request.problemRows, fragment.m)),
       keyTile: max(tuning.keyTile, leastKeys), subgroups: tuning.subgroups,
       channelParts: tuning.channelParts, subgroupSize: subgroupSize)
-    // Fewer planes of scores cost nothing but registers; fewer rows cost reads of the cache.
+    // Fewer rows cost more reads of the cache, so they come last. Parts of channels are planes of scores;
+    // with fewer of them a subgroup has more of Q.
+    let mostQueryRegisters = 96
     while tile.sharedBytes(attention) > device.maxSharedBytes {
       if tile.keyTile / 2 >= leastKeys {
         tile.keyTile /= 2
+      } else if tile.channelParts > 1, tile.queryRegisters(attention) * 2 <= mostQueryRegisters {
+        tile.channelParts /= 2
       } else if tile.rowFragments > 1 {
         tile.rowFragments -= 1
-      } else if tile.channelParts > 1 {
-        tile.channelParts /= 2
       } else {
         break
       }
@@ -152,6 +154,11 @@ extension DecodePlan {
         lanes *= 2
       }
       return lanes
+    }
+
+    /// Registers of 32 bits of a lane with its part of Q.
+    func queryRegisters(_ attention: AttentionRequest) -> Int {
+      ceilingDivide(rows * attention.headSize, 2 * channelParts * subgroupSize)
     }
 
     /// The shader's own sum, in its header.
