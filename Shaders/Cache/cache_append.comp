@@ -31,7 +31,7 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint CHANNELS = 128;
 layout(constant_id = 2) const uint HEADS = 8;             // G
 layout(constant_id = 3) const uint SOURCE_TYPE = 0;
-layout(constant_id = 4) const uint FORMAT = 0;            // an element type, or as cache_store.glsl
+layout(constant_id = 4) const uint FORMAT = 0;            // as cache_formats.glsl
 layout(constant_id = 5) const uint SCALE_TYPE = 0;        // int8, int4
 layout(constant_id = 6) const uint UNIT = 8;              // channels
 layout(constant_id = 7) const uint ARRANGEMENT = 0;       // as cache_places.glsl
@@ -83,7 +83,7 @@ void storeBlock(uint64_t address, uint first) {
   for (uint c = 0; c < 32; c += 4) {
     const vec4 x = loadChannels(first + c);
     largest = max(largest, largestOf(magnitudes(x)));
-    if (FORMAT != CACHE_Q8_0) {
+    if (FORMAT != CACHE_Q8) {
       // The first of equals, which differ in their signs.
       [[unroll]] for (uint i = 0; i < 4; ++i) {
         farthest = abs(x[i]) > abs(farthest) ? x[i] : farthest;
@@ -94,22 +94,22 @@ void storeBlock(uint64_t address, uint first) {
   }
   bool broken = largest >= INFINITY_BITS;
   float scale = 0.0;
-  if (FORMAT == CACHE_Q4_1) {
+  if (FORMAT == CACHE_Q4_MINIMUM) {
     const float range = maximum - minimum;
     broken = broken || magnitudeBits(range) >= INFINITY_BITS;
     if (!broken && magnitudeBits(range) >= SMALLEST_MAGNITUDE_BITS) { scale = dividedExactly(range, 15, false); }
   } else if (!broken && largest >= SMALLEST_MAGNITUDE_BITS) {
-    scale = FORMAT == CACHE_Q8_0 ? dividedExactly(uintBitsToFloat(largest), 127, false) : farthest * -0.125;
-  } else if (FORMAT == CACHE_Q4_0) {
+    scale = FORMAT == CACHE_Q8 ? dividedExactly(uintBitsToFloat(largest), 127, false) : farthest * -0.125;
+  } else if (FORMAT == CACHE_Q4) {
     scale = -0.0;  // 0 / -8
   }
   float inverse = 0.0;
   if (scale != 0.0) { inverse = reciprocalExactly(scale); }
   HalfWordReference(address).value = uint16_t(broken ? HALF_NAN : halfBits(scale));
-  if (FORMAT == CACHE_Q4_1) { HalfWordReference(address + 2ul).value = uint16_t(broken ? 0u : halfBits(minimum)); }
+  if (FORMAT == CACHE_Q4_MINIMUM) { HalfWordReference(address + 2ul).value = uint16_t(broken ? 0u : halfBits(minimum)); }
 
-  const uint64_t codes = address + (FORMAT == CACHE_Q4_1 ? 4 : 2);
-  if (FORMAT == CACHE_Q8_0) {
+  const uint64_t codes = address + (FORMAT == CACHE_Q4_MINIMUM ? 4 : 2);
+  if (FORMAT == CACHE_Q8) {
     for (uint c = 0; c < 32; c += 4) {
       const vec4 x = loadChannels(first + c);
       uvec4 code = uvec4(0);
@@ -120,9 +120,9 @@ void storeBlock(uint64_t address, uint first) {
     }
   } else {
     // Channel i in the low half of byte i, channel i + 16 in its high half.
-    const float shift = FORMAT == CACHE_Q4_0 ? 8.5 : 0.5;
+    const float shift = FORMAT == CACHE_Q4 ? 8.5 : 0.5;
     for (uint c = 0; c < 16; c += 4) {
-      const float origin = FORMAT == CACHE_Q4_1 ? minimum : 0.0;
+      const float origin = FORMAT == CACHE_Q4_MINIMUM ? minimum : 0.0;
       const vec4 low = loadChannels(first + c) - origin;
       const vec4 high = loadChannels(first + c + 16) - origin;
       uvec4 code = uvec4(0);
@@ -209,8 +209,8 @@ void main() {
     for (uint c = first; c < min(first + UNIT, CHANNELS); c += 4) {
       storeChannels4(FORMAT, ROWS_ALIGNED, row, c, CHANNELS, loadChannels(c));
     }
-  } else if (FORMAT <= CACHE_Q4_1) {
-    const uint bytes = FORMAT == CACHE_Q8_0 ? 34 : FORMAT == CACHE_Q4_0 ? 18 : 20;
+  } else if (FORMAT <= CACHE_Q4_MINIMUM) {
+    const uint bytes = blockBytes(FORMAT);
     storeBlock(p.cache + (rowBlock + unit) * bytes, first);
   } else if (FORMAT <= CACHE_INT4) {
     const uint64_t scale = p.scales + (scaleRow + unit) * elementBytes(SCALE_TYPE);

@@ -8,15 +8,7 @@
 #ifndef CACHE_STORE_GLSL
 #define CACHE_STORE_GLSL
 
-#include "../Common/element_types.glsl"
-
-const uint CACHE_Q8_0 = 3;
-const uint CACHE_Q4_0 = 4;
-const uint CACHE_Q4_1 = 5;
-const uint CACHE_INT8 = 6;
-const uint CACHE_INT4 = 7;
-const uint CACHE_E4M3 = 8;
-const uint CACHE_E5M2 = 9;
+#include "../Common/cache_formats.glsl"
 
 /// Below this a group of numbers is stored as zeros: 2^-90.
 const uint SMALLEST_MAGNITUDE_BITS = 37u << 23;

@@ -21,6 +21,7 @@
 #define LEAN_DECODE
 #include "../Attention/attention_options.glsl"
 #include "../Common/cache_formats.glsl"
+#include "../Cache/cache_places.glsl"
 
 // 5 belongs to each kernel. KEY_TYPE and VALUE_TYPE (16, 17) are formats of caches here.
 layout(constant_id = 6) const uint KEY_GROUP = 32;        // channels that share a scale
@@ -33,10 +34,6 @@ layout(constant_id = 12) const bool KEYS_ALIGNED = true;  // cache rows at multi
 layout(constant_id = 13) const bool VALUES_ALIGNED = true;
 layout(constant_id = 14) const uint ROTATION = 0;         // of keys as they are loaded: ROTATION_*
 layout(constant_id = 15) const uint ROTARY_SIZE = 64;     // channels that are rotated, from channel 0 on
-
-const uint CACHE_CONTIGUOUS = 0;
-const uint CACHE_RING = 1;
-const uint CACHE_PAGED = 2;
 
 const uint ROTATION_NONE = 0;
 const uint ROTATION_HALVES = 1;   // channels c and c + ROTARY_SIZE / 2 are a pair
@@ -240,6 +237,13 @@ void openDecodeProblem(uint problem) {
   batch = problem / (DECODE_BLOCK.keyHeads * DECODE_BLOCK.rowTiles);
   keyHead = tile / DECODE_BLOCK.rowTiles;
   rowTile = tile % DECODE_BLOCK.rowTiles;
+}
+
+/// Sets the problem of a segment and the keys that are its own.
+void openSegment(uvec4 segment) {
+  openDecodeProblem(segment.x);
+  segmentBegin = int(segment.y * DECODE_BLOCK.tileLength);
+  segmentEnd = segmentBegin + int((segment.z & 0x3fffffffu) * DECODE_BLOCK.tileLength);
 }
 
 /// Sets the head of a row and all that belongs to it, and gives its token.

@@ -337,9 +337,7 @@ void storeRows(uint slot) {
 }
 
 void runSegment(uvec4 segment) {
-  openDecodeProblem(segment.x);
-  segmentBegin = int(segment.y * DECODE_BLOCK.tileLength);
-  segmentEnd = segmentBegin + int((segment.z & 0x3fffffffu) * DECODE_BLOCK.tileLength);
+  openSegment(segment);
   if (gl_LocalInvocationIndex == 0) {
     hull[0] = 0x7fffffff;
     hull[1] = 0;
@@ -400,20 +398,11 @@ void runSegment(uvec4 segment) {
   barrier();
 }
 
+#include "decode_segments.glsl"
+
 void main() {
   lane = gl_SubgroupInvocationID;
   subgroup = gl_SubgroupID;
   part = lane % LANES_PER_ROW;
-  const uint group = groupNumber();
-  if (group < DECODE_BLOCK.groupCount) {
-    uint segment = WordReference(DECODE_BLOCK.groupStarts + group * 4ul).value;
-    const uint end = WordReference(DECODE_BLOCK.groupStarts + (group + 1) * 4ul).value;
-    if (segment < end) {
-      for (;;) {
-        runSegment(SegmentReference(DECODE_BLOCK.segments + segment * 16ul).value);
-        segment++;
-        if (segment >= end) { break; }
-      }
-    }
-  }
+  runSegments();
 }

@@ -89,9 +89,7 @@ void foldBlock(const bool masked, uint hidden, uint firstKey) {
 }
 
 void runSegment(uvec4 segment) {
-  openDecodeProblem(segment.x);
-  segmentBegin = int(segment.y * DECODE_BLOCK.tileLength);
-  segmentEnd = segmentBegin + int((segment.z & 0x3fffffffu) * DECODE_BLOCK.tileLength);
+  openSegment(segment);
   const uint ownRow = rowTile * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
   // Rows past the end repeat the last one and are not stored.
   const uint token = openDecodeRow(ownRow);
@@ -151,17 +149,8 @@ void runSegment(uvec4 segment) {
   }
 }
 
+#include "decode_segments.glsl"
+
 void main() {
-  const uint group = groupNumber();
-  if (group < DECODE_BLOCK.groupCount) {
-    uint segment = WordReference(DECODE_BLOCK.groupStarts + group * 4ul).value;
-    const uint end = WordReference(DECODE_BLOCK.groupStarts + (group + 1) * 4ul).value;
-    if (segment < end) {
-      for (;;) {
-        runSegment(SegmentReference(DECODE_BLOCK.segments + segment * 16ul).value);
-        segment++;
-        if (segment >= end) { break; }
-      }
-    }
-  }
+  runSegments();
 }

@@ -362,9 +362,7 @@ void addUp() {
 }
 
 void runSegment(uvec4 segment) {
-  openDecodeProblem(segment.x);
-  segmentBegin = int(segment.y * DECODE_BLOCK.tileLength);
-  segmentEnd = segmentBegin + int((segment.z & 0x3fffffffu) * DECODE_BLOCK.tileLength);
+  openSegment(segment);
   openRows();
   if (QUERY_IN_SHARED) { barrier(); }
 
@@ -410,17 +408,8 @@ void runSegment(uvec4 segment) {
   if (SUBGROUPS > 1) { barrier(); }
 }
 
+#include "decode_segments.glsl"
+
 void main() {
-  const uint group = groupNumber();
-  if (group < DECODE_BLOCK.groupCount) {
-    uint segment = WordReference(DECODE_BLOCK.groupStarts + group * 4ul).value;
-    const uint end = WordReference(DECODE_BLOCK.groupStarts + (group + 1) * 4ul).value;
-    if (segment < end) {
-      for (;;) {
-        runSegment(SegmentReference(DECODE_BLOCK.segments + segment * 16ul).value);
-        segment++;
-        if (segment >= end) { break; }
-      }
-    }
-  }
+  runSegments();
 }

@@ -160,11 +160,7 @@ public struct CacheTensor: Sendable, Hashable {
   }
 
   /// Whether rows of plain elements or bytes begin at multiples of 16 bytes, in whole sixteens of bytes.
-  var isAligned: Bool {
-    guard format.blockChannels <= 2 else { return false }
-    let strides = view(strides, channels, "")
-    return ([channels] + strides.steps).allSatisfy { format.byteCount(channels: $0) % 16 == 0 }
-  }
+  var isAligned: Bool { format.blockChannels <= 2 && rowAlignment == 16 }
 
   private func view(_ strides: TensorStrides, _ channels: Int, _ name: String) -> TensorView {
     TensorView(

@@ -79,12 +79,9 @@ struct DecodeBlock {
       address(layout.segments), address(layout.groupStarts), address(layout.merges),
       address(layout.partials), pageStarts, pageIndices, rotations,
     ] { block.append(address) }
-    for cache in [request.keyCache, request.valueCache] {
-      block.append(strides: cache.strides) { cache.format.byteCount(channels: $0) }
-    }
-    for cache in [request.keyCache, request.valueCache] {
-      let scaleBytes = cache.format.scaleType?.byteCount ?? 0
-      block.append(strides: cache.scaleStrides) { $0 * scaleBytes }
+    let caches = [request.keyCache, request.valueCache]
+    for strides in caches.map(\.byteStrides) + caches.map(\.scaleByteStrides) {
+      for stride in [strides.batch, strides.token, strides.head] { block.append(UInt64(stride)) }
     }
     let arrangement = request.keyCache.arrangement
     for count in [
@@ -106,13 +103,6 @@ struct DecodeBlock {
 
   private mutating func append<Value: FixedWidthInteger>(_ value: Value) {
     withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
-  }
-
-  private mutating func append(strides: TensorStrides, _ byteCount: (Int) -> Int) {
-    for stride in [strides.batch, strides.token, strides.head] {
-      // Strides along an axis of extent 1 are not checked and not used.
-      append(UInt64(truncatingIfNeeded: stride > 1 << 48 ? 0 : byteCount(stride)))
-    }
   }
 
   private mutating func pad(to count: Int) {

@@ -222,11 +222,7 @@ public struct DecodePlan: Sendable, Hashable {
     constants["VALUE_GROUP"] = UInt32(values.format.scaleGroup ?? values.format.blockChannels)
     constants["KEY_SCALE_TYPE"] = keys.format.scaleType?.shaderConstant ?? 0
     constants["VALUE_SCALE_TYPE"] = values.format.scaleType?.shaderConstant ?? 0
-    switch keys.arrangement.kind {
-    case .contiguous: constants["ARRANGEMENT"] = 0
-    case .ring: constants["ARRANGEMENT"] = 1
-    case .paged: constants["ARRANGEMENT"] = 2
-    }
+    constants["ARRANGEMENT"] = keys.arrangement.kind.shaderConstant
     constants["PAGE_SIZE"] = UInt32(keys.arrangement.blockTokens)
     constants["KEYS_ALIGNED"] = keys.isAligned ? 1 : 0
     constants["VALUES_ALIGNED"] = values.isAligned ? 1 : 0
