@@ -14,6 +14,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 #include "attention_options.glsl"
+#include "../Common/fragment_loops.glsl"
 
 layout(constant_id = 5) const uint FRAGMENT_M = 16;
 layout(constant_id = 6) const uint FRAGMENT_N = 16;
@@ -24,17 +25,6 @@ layout(constant_id = 10) const uint SUBGROUP_SIZE = 32;
 layout(constant_id = 11) const bool QUERY_IN_SHARED = false;
 layout(constant_id = 12) const bool PREFETCH = true;
 layout(constant_id = 13) const uint LANES_PER_ROW = 2;
-
-// Fragments must be in registers, so on a GPU every loop over them is unrolled. A software driver keeps them in
-// memory anyway and would only compile for longer. It also runs a subgroup as one thread of vector code, in
-// order, and mistakes a subgroup barrier for a workgroup barrier (lavapipe, Mesa 26): there, none is used.
-#ifdef SOFTWARE
-#define UNROLL [[dont_unroll]]
-#define SUBGROUP_SYNC subgroupMemoryBarrierShared
-#else
-#define UNROLL [[unroll]]
-#define SUBGROUP_SYNC subgroupBarrier
-#endif
 
 // --- Derived sizes ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@
 #extension GL_EXT_control_flow_attributes : require
 
 #include "decode_interface.glsl"
+#include "../Common/fragment_loops.glsl"
 
 layout(constant_id = 5) const uint ROW_FRAGMENTS = 1;
 layout(constant_id = 22) const uint SUBGROUP_SIZE = 32;
@@ -24,16 +25,6 @@ layout(constant_id = 26) const uint KEY_TILE = 64;
 layout(constant_id = 27) const uint CHANNEL_PARTS = 1;
 layout(constant_id = 28) const uint LANES_PER_ROW = 8;
 layout(constant_id = 29) const bool PREFETCH = true;
-
-// As in attention_matrix_tiles.glsl: fragments must be in a GPU's registers; a software driver keeps them in memory,
-// runs a subgroup as one thread and mistakes a subgroup barrier for a workgroup barrier.
-#ifdef SOFTWARE
-#define UNROLL [[dont_unroll]]
-#define SUBGROUP_SYNC subgroupMemoryBarrierShared
-#else
-#define UNROLL [[unroll]]
-#define SUBGROUP_SYNC subgroupBarrier
-#endif
 
 // --- Derived sizes ---------------------------------------------------------------------------------------
 

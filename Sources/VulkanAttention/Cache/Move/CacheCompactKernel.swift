@@ -1,13 +1,8 @@
 /// How a compaction runs on a device: a dispatch for the rows of keys, of values, and of the scales of each.
 public struct CacheCompactPlan: Sendable, Hashable {
-  struct Pass: Sendable, Hashable {
-    let rows: CacheRows
-    let groups: WorkgroupCount
-  }
-
   /// The compaction.
   public let request: CacheCompactRequest
-  let passes: [Pass]
+  let passes: [CacheRowPass]
 
   static let shaderName = "cache_compact"
 
@@ -18,21 +13,12 @@ public struct CacheCompactPlan: Sendable, Hashable {
     _ request: CacheCompactRequest, device: DeviceCapabilities
   ) throws(AttentionError) {
     self.request = request
-    var passes: [Pass] = []
-    for tensor in [request.storage.key, request.storage.value].compactMap({ $0 }) {
-      for rows in CacheRows.of(tensor, device: device) {
-        passes.append(
-          Pass(
-            rows: rows,
-            groups: try .forInvocations(
-              [request.sequences, tensor.heads, rows.pieces],
-              workgroupSize: CacheRows.workgroupSize, shader: Self.shaderName, device: device)))
-      }
-    }
-    self.passes = passes
+    passes = try CacheRowPass.all(
+      of: request.storage, shader: Self.shaderName, device: device
+    ) { [request.sequences, $0.heads] }
   }
 
-  func pipelineDescription(_ pass: Pass) throws(AttentionError) -> PipelineDescription {
+  func pipelineDescription(_ pass: CacheRowPass) throws(AttentionError) -> PipelineDescription {
     try pass.rows.pipelineDescription(
       Self.shaderName,
       constants: ["ARRANGEMENT": request.storage.key.arrangement.kind.shaderConstant])
@@ -90,11 +76,8 @@ public final class CacheCompactKernel: Sendable {
     let cache = try CacheBindings(buffers.cache, for: request.storage, into: &bound)
     try bound.checkOverlaps()
     let arrangement = request.storage.key.arrangement
-    let rows = cache.tensors.flatMap { tensor in
-      tensor.rowBuffers.map { (heads: tensor.tensor.heads, buffer: $0) }
-    }
     try wrappingDeviceErrors { () throws(VulkanError) in
-      for (index, (heads, buffer)) in rows.enumerated() {
+      for (index, buffer) in cache.rowBuffers.enumerated() {
         let pass = plan.passes[index]
         let strides = pass.rows.strides
         try recorder.dispatch(
@@ -104,7 +87,7 @@ public final class CacheCompactKernel: Sendable {
             pathLengths: pathLengths.address, indptr: cache.indptr?.address ?? 0,
             indices: cache.indices?.address ?? 0, blockStride: UInt64(strides.batch),
             tokenStride: UInt64(strides.token), headStride: UInt64(strides.head),
-            heads: UInt32(heads), sequenceCount: UInt32(request.sequences),
+            heads: UInt32(pass.tensor.heads), sequenceCount: UInt32(request.sequences),
             nodes: UInt32(request.nodes), pathTokens: UInt32(request.pathTokens),
             blocks: UInt32(arrangement.blockCount), blockTokens: UInt32(arrangement.blockTokens),
             pageEntries: UInt32(request.storage.pageTable?.entries ?? 0)),

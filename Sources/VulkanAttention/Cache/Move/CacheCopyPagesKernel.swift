@@ -30,14 +30,9 @@ public struct CacheCopyPagesRequest: Sendable, Hashable {
 
 /// How copies of pages run on a device: a dispatch for the rows of keys, of values, and of the scales of each.
 public struct CacheCopyPagesPlan: Sendable, Hashable {
-  struct Pass: Sendable, Hashable {
-    let rows: CacheRows
-    let groups: WorkgroupCount
-  }
-
   /// The copies.
   public let request: CacheCopyPagesRequest
-  let passes: [Pass]
+  let passes: [CacheRowPass]
 
   static let shaderName = "cache_copy_pages"
 
@@ -48,18 +43,9 @@ public struct CacheCopyPagesPlan: Sendable, Hashable {
     _ request: CacheCopyPagesRequest, device: DeviceCapabilities
   ) throws(AttentionError) {
     self.request = request
-    var passes: [Pass] = []
-    for tensor in [request.storage.key, request.storage.value].compactMap({ $0 }) {
-      for rows in CacheRows.of(tensor, device: device) {
-        passes.append(
-          Pass(
-            rows: rows,
-            groups: try .forInvocations(
-              [request.copies, tensor.arrangement.blockTokens, tensor.heads, rows.pieces],
-              workgroupSize: CacheRows.workgroupSize, shader: Self.shaderName, device: device)))
-      }
-    }
-    self.passes = passes
+    passes = try CacheRowPass.all(
+      of: request.storage, shader: Self.shaderName, device: device
+    ) { [request.copies, $0.arrangement.blockTokens, $0.heads] }
   }
 }
 
@@ -114,12 +100,10 @@ public final class CacheCopyPagesKernel: Sendable {
     let copies = try bound.bind("copies", copies, bytes: request.copies * 8)
     let cache = try CacheBindings(cache, for: request.storage, into: &bound)
     try bound.checkOverlaps()
-    let rows = cache.tensors.flatMap { tensor in
-      tensor.rowBuffers.map { (tensor: tensor.tensor, buffer: $0) }
-    }
     try wrappingDeviceErrors { () throws(VulkanError) in
-      for (index, (tensor, buffer)) in rows.enumerated() {
+      for (index, buffer) in cache.rowBuffers.enumerated() {
         let pass = plan.passes[index]
+        let tensor = pass.tensor
         let strides = pass.rows.strides
         try recorder.dispatch(
           pipelines[index],

@@ -47,7 +47,38 @@ struct CacheRows: Sendable, Hashable {
   }
 }
 
-extension CacheBindings.Tensor {
-  /// The buffers of ``CacheRows/of(_:device:)``.
-  var rowBuffers: [DeviceBuffer] { [data] + (scales.map { [$0] } ?? []) }
+/// One dispatch of a kernel that moves rows: those of keys, of values, or of the scales of either.
+struct CacheRowPass: Sendable, Hashable {
+  let tensor: CacheTensor
+  let rows: CacheRows
+  let groups: WorkgroupCount
+
+  /// The dispatches for all rows of a cache.
+  ///
+  /// - Parameter factors: what is moved of a tensor, a factor for each axis of the grid but the pieces of a row.
+  /// - Throws: `AttentionError.tooLarge`, or `device(.limitExceeded)` where a grid is too large.
+  static func all(
+    of storage: CacheStorage, shader: String, device: DeviceCapabilities,
+    factors: (CacheTensor) -> [Int]
+  ) throws(AttentionError) -> [CacheRowPass] {
+    var passes: [CacheRowPass] = []
+    for tensor in [storage.key, storage.value].compactMap({ $0 }) {
+      for rows in CacheRows.of(tensor, device: device) {
+        passes.append(
+          CacheRowPass(
+            tensor: tensor, rows: rows,
+            groups: try .forInvocations(
+              factors(tensor) + [rows.pieces], workgroupSize: CacheRows.workgroupSize,
+              shader: shader, device: device)))
+      }
+    }
+    return passes
+  }
+}
+
+extension CacheBindings {
+  /// The buffers of the passes of ``CacheRowPass/all(of:shader:device:factors:)``, in their order.
+  var rowBuffers: [DeviceBuffer] {
+    tensors.flatMap { [$0.data] + ($0.scales.map { [$0] } ?? []) }
+  }
 }
