@@ -73,6 +73,8 @@ struct ReplayCommand: AsyncParsableCommand {
           outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
         case .latentDecode(let decodeCase):
           outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
+        case .linearAttention(let linearCase):
+          outcomes.append(.unsupported(linearCase.file, operation: linearCase.operation))
         }
       } catch {
         if error.isUnsupportedOperation {
