@@ -16,6 +16,8 @@ struct BenchCommand: AsyncParsableCommand {
   enum Subject: String, ExpressibleByArgument, CaseIterable {
     /// Tiled exact attention, with the device's ceilings and the host's time.
     case attention
+    /// Linear attention and its gated kin.
+    case linear
     /// The host's time alone: to plan, record and submit one attention.
     case host
   }
@@ -35,6 +37,7 @@ struct BenchCommand: AsyncParsableCommand {
         vkattn bench attention --shape S1024,H8,D64 --type f16 --causal
         vkattn bench --shape S4096,H32,G8,D128 --all-paths --json out.json
         vkattn bench attention --peers --type f32
+        vkattn bench linear --model lightning,kda --shape B1,S4096,H8,D128
         vkattn bench host
 
       The exit status is 1 where a workload fails, and where none could run.
@@ -58,6 +61,22 @@ struct BenchCommand: AsyncParsableCommand {
 
   @Flag(help: "Hides the keys after a query's own position. Without --shape it selects, as --type.")
   var causal = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The recurrences of bench linear, by commas; of its workloads all without --shape.",
+      valueName: "names"),
+    transform: { text in
+      try text.split(separator: ",").map { name in
+        guard let model = LinearAttentionModel(rawValue: String(name)) else {
+          throw ValidationError(
+            "\"\(name)\" is none of "
+              + LinearAttentionModel.allCases.map(\.rawValue).joined(separator: ", "))
+        }
+        return model
+      }
+    })
+  var model: [LinearAttentionModel] = []
 
   @Option(
     help: ArgumentHelp("The number of samples; at least 15 by default.", valueName: "count"))
@@ -101,6 +120,11 @@ struct BenchCommand: AsyncParsableCommand {
       report.ceilings = try DeviceCeilings.measure(on: opened)
       for line in report.heading { console.print(line) }
       await time(workloads, on: opened, &report, beside: peer)
+    } else if subject == .linear {
+      console.progress("ceilings")
+      report.ceilings = try DeviceCeilings.measure(on: opened)
+      for line in report.heading { console.print(line) }
+      await timeLinear(linearWorkloads, on: opened, &report)
     } else {
       for line in report.heading { console.print(line) }
     }
@@ -117,7 +141,7 @@ struct BenchCommand: AsyncParsableCommand {
     for failure in report.failures { console.print("FAILED: \(failure)") }
     if let json { try JSONFile(json).write(report.json.text + "\n") }
     if !report.failures.isEmpty { throw CommandFailure(.failed) }
-    if subject == .attention, report.results.isEmpty {
+    if subject != .host, report.results.isEmpty {
       throw CommandFailure(.failed, "no workload could run")
     }
   }
@@ -134,6 +158,46 @@ struct BenchCommand: AsyncParsableCommand {
     }
     return (quick ? AttentionWorkload.quick : AttentionWorkload.standard).filter { workload in
       (type.isEmpty || type.contains(workload.elementType)) && (!causal || workload.isCausal)
+    }
+  }
+
+  private var linearWorkloads: [LinearAttentionWorkload] {
+    guard shape.isEmpty else {
+      let models = model.isEmpty ? [.lightning] : model
+      return shape.flatMap { shape in
+        models.flatMap { model in
+          (type.isEmpty ? [.f32] : type).map { type in
+            LinearAttentionWorkload(
+              model, batch: shape.batchSize, tokens: shape.queryTokens, heads: shape.queryHeads,
+              headSize: shape.headSize, type)
+          }
+        }
+      }
+    }
+    return (quick ? LinearAttentionWorkload.quick : LinearAttentionWorkload.standard).filter {
+      (type.isEmpty || type.contains($0.elementType)) && (model.isEmpty || model.contains($0.model))
+    }
+  }
+
+  private func timeLinear(
+    _ workloads: [LinearAttentionWorkload], on device: ComputeDevice,
+    _ report: inout BenchmarkReport
+  ) async {
+    var options = TimingOptions()
+    options.samples = samples
+    options.isCold = cold
+    let benchmark = LinearAttentionBenchmark(on: device, options: options)
+    for workload in workloads {
+      for choice in paths.linearChoices {
+        Console.current.progress("\(workload.id) \(choice)")
+        do {
+          report.results.append(try await benchmark.run(workload, choice))
+        } catch AttentionError.pathUnavailable(_, let reason) {
+          report.skips.append("\(workload.id) on \(choice): \(reason)")
+        } catch {
+          report.failures.append("\(workload.id) on \(choice): \(error)")
+        }
+      }
     }
   }
 

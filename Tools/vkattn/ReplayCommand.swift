@@ -34,7 +34,9 @@ struct ReplayCommand: AsyncParsableCommand {
   @OptionGroup var paths: PathOptions
   @OptionGroup var device: DeviceOptions
 
-  private static let shippedCases = ["attention", "attention-options", "attention-varlen"].map {
+  private static let shippedCases = [
+    "attention", "attention-options", "attention-varlen", "linear-attention", "ssd",
+  ].map {
     "Tests/Cases/\($0)"
   }
 
@@ -63,6 +65,7 @@ struct ReplayCommand: AsyncParsableCommand {
     let console = Console.current
     // All files are read before a device is opened: a malformed one is wrong on any machine.
     var cases: [AttentionCase] = []
+    var linearCases: [LinearAttentionCase] = []
     var outcomes: [ReplayOutcome] = []
     var malformed: [String] = []
     for file in try caseFiles() {
@@ -73,8 +76,7 @@ struct ReplayCommand: AsyncParsableCommand {
           outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
         case .latentDecode(let decodeCase):
           outcomes.append(.unsupported(decodeCase.file, operation: decodeCase.operation))
-        case .linearAttention(let linearCase):
-          outcomes.append(.unsupported(linearCase.file, operation: linearCase.operation))
+        case .linearAttention(let linearCase): linearCases.append(linearCase)
         }
       } catch {
         if error.isUnsupportedOperation {
@@ -87,7 +89,7 @@ struct ReplayCommand: AsyncParsableCommand {
     for message in malformed { console.error("vkattn: \(message)") }
 
     var name: String?
-    if !cases.isEmpty {
+    if !cases.isEmpty || !linearCases.isEmpty {
       let opened = try device.open()
       name = opened.capabilities.name
       let replay = AttentionReplay(on: opened)
@@ -97,6 +99,15 @@ struct ReplayCommand: AsyncParsableCommand {
           let outcome = await replay.run(attentionCase, choice)
           outcomes.append(outcome)
           // What no kernel does, no other path does either.
+          if case .unsupported = outcome.verdict { break }
+        }
+      }
+      let linearReplay = LinearAttentionReplay(on: opened)
+      for linearCase in linearCases {
+        for choice in paths.linearChoices {
+          console.progress("\(linearCase.file) \(choice)")
+          let outcome = await linearReplay.run(linearCase, choice)
+          outcomes.append(outcome)
           if case .unsupported = outcome.verdict { break }
         }
       }
