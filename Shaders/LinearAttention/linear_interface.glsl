@@ -115,7 +115,8 @@ uint tokenBegin;     // tokens of this dispatch, counted in the sequence
 uint tokenEnd;
 
 /// A number that is the same in all invocations, said so that the compiler knows it: what comes out of memory may
-/// differ between them as far as it can see, and the software driver would load lane by lane from there on.
+/// differ between them as far as it can see, and the software driver would load lane by lane from there on. Not
+/// where invocations may have left: without any it is the largest number.
 uint sameForAll(uint value) {
   return subgroupMin(value);
 }

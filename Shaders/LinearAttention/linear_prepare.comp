@@ -37,8 +37,9 @@ void main() {
   openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
   const uint firstRow = gl_WorkGroupID.x * BLOCK_ROWS;
   const uint rows = rowCount();
-  if (firstRow >= rows) { return; }
+  // Before the workgroup leaves: where no invocation is left, sameForAll() has nothing to go by.
   const uint64_t record = recordAddress(gl_WorkGroupID.z, gl_WorkGroupID.y, gl_WorkGroupID.x);
+  if (firstRow >= rows) { return; }
   row = min(gl_LocalInvocationID.x, BLOCK_ROWS - 1);
   const bool isOwner = gl_LocalInvocationID.x < BLOCK_ROWS;
   const bool isThere = firstRow + row < rows;

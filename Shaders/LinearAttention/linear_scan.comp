@@ -14,9 +14,11 @@
 
 void main() {
   const uint element = (gl_WorkGroupID.x + p.firstTile) * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+  // Before any invocation leaves: where none is left, sameForAll() has nothing to go by.
+  openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
+  const uint64_t firstRecord = recordAddress(gl_WorkGroupID.z, gl_WorkGroupID.y, 0);
   if (element >= KEY_CHANNELS * VALUE_CHANNELS) { return; }
   const uint channel = element / VALUE_CHANNELS;
-  openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
   const uint64_t carry = stateAddress(SLOT_CARRY);
   const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
   float state = 0;
@@ -34,7 +36,7 @@ void main() {
     if (ROW_FACTORS) {
       const uint end = min((part + 1) * p.blocksPerPart, blocks);
       for (uint block = part * p.blocksPerPart; block < end; block++) {
-        const uint64_t record = recordAddress(gl_WorkGroupID.z, gl_WorkGroupID.y, block);
+        const uint64_t record = firstRecord + uint64_t(block) * (RECORD_FLOATS * 4);
         factor *= FloatReference(record + (KEY_FACTORS ? channel * 4 : 0)).value;
       }
     }
