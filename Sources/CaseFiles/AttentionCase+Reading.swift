@@ -160,14 +160,14 @@ extension AttentionCase {
   }
 
   static func readTolerances(
-    _ description: CaseDescription, file: String
+    _ description: CaseDescription, file: String, outputs: [String] = outputNames
   ) throws(CaseFileError) -> [String: Double] {
     var tolerances: [String: Double] = [:]
     for member in description.tolerances {
       let reader = ParameterReader(
         file: file, field: "vkattn.tolerance.\(member.key)", value: member.value)
-      guard outputNames.contains(member.key) else {
-        throw reader.error(.unknown(allowed: outputNames))
+      guard outputs.contains(member.key) else {
+        throw reader.error(.unknown(allowed: outputs))
       }
       let tolerance = try reader.number()
       if tolerance < 0 { throw reader.error(.invalid("must not be negative")) }

@@ -9,6 +9,8 @@ public enum CaseFile: Sendable {
   case decode(DecodeCase)
   /// op `mla_decode`.
   case latentDecode(LatentDecodeCase)
+  /// op `linear_attention` or `ssd`.
+  case linearAttention(LinearAttentionCase)
 
   /// The operations that the format knows, whether or not this build can run them.
   public static let operations = [
@@ -47,6 +49,8 @@ public enum CaseFile: Sendable {
       self = .decode(try DecodeCase(file, description, isPaged: true))
     case "mla_decode":
       self = .latentDecode(try LatentDecodeCase(file, description))
+    case "linear_attention", "ssd":
+      self = .linearAttention(try LinearAttentionCase(file, description))
     case let name where Self.operations.contains(name):
       throw CaseFileError(file.name, "vkattn.op", .unsupportedOperation(name))
     default:

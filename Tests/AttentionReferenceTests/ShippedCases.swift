@@ -13,6 +13,8 @@ enum ShippedCases {
   static let decode = ["decode", "paged-decode"].flatMap(cases)
   /// The paths of all cases of latent attention.
   static let latentDecode = cases("mla-decode")
+  /// The paths of all cases of linear attention.
+  static let linear = ["linear-attention", "ssd"].flatMap(cases)
 
   private static func cases(_ name: String) -> [String] {
     let path = folder.appending(path: name).path
@@ -25,7 +27,7 @@ enum ShippedCases {
     switch try CaseFile(path: folder.appending(path: name).path) {
     case .attention(let problem): return problem
     case .decode(let problem): return problem.attention
-    case .latentDecode: throw WrongOperation()
+    case .latentDecode, .linearAttention: throw WrongOperation()
     }
   }
 

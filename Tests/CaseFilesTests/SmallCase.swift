@@ -55,7 +55,7 @@ struct SmallCase {
   func load() throws -> AttentionCase {
     switch try CaseFile(bytes: bytes, name: "small") {
     case .attention(let problem): return problem
-    case .decode, .latentDecode: throw WrongOperation()
+    case .decode, .latentDecode, .linearAttention: throw WrongOperation()
     }
   }
 }

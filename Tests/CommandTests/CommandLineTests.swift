@@ -98,11 +98,11 @@ import VulkanAttention
     let bytes = SafetensorsFile(
       name: "case",
       tensors: [CaseTensor(name: "x", element: .f32, shape: [1], values: [0])],
-      metadata: ["vkattn": #"{"version": 1, "op": "ssd"}"#]
+      metadata: ["vkattn": #"{"version": 1, "op": "selective_scan"}"#]
     ).serialized()
     let outcome = await run("replay", try temporaryFile("ssd.safetensors", bytes))
     #expect(outcome.status == 1)
-    #expect(outcome.output.contains("unsupported") && outcome.output.contains("ssd"))
+    #expect(outcome.output.contains("unsupported") && outcome.output.contains("selective_scan"))
   }
 
   @Test(.enabled(if: hasDevice, "there is no Vulkan device"))

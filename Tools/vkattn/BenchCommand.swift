@@ -18,6 +18,8 @@ struct BenchCommand: AsyncParsableCommand {
     case attention
     /// Decode steps over caches, likewise.
     case decode
+    /// Linear attention and its gated kin, likewise.
+    case linear
     /// The host's time alone: to plan, record and submit one attention.
     case host
   }
@@ -39,6 +41,7 @@ struct BenchCommand: AsyncParsableCommand {
         vkattn bench attention --peers --ggml build/bin/test-backend-ops --type f16
         vkattn bench decode --peers
         vkattn bench decode --shape S1,T4096,H32,G8,D128 --type f16 --type f32
+        vkattn bench linear --model lightning,kda --shape B1,S4096,H8,D128
         vkattn bench host
 
       The exit status is 1 where a workload fails, and where none could run.
@@ -62,6 +65,22 @@ struct BenchCommand: AsyncParsableCommand {
 
   @Flag(help: "Hides the keys after a query's own position. Without --shape it selects, as --type.")
   var causal = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The recurrences of bench linear, by commas; of its workloads all without --shape.",
+      valueName: "names"),
+    transform: { text in
+      try text.split(separator: ",").map { name in
+        guard let model = LinearAttentionModel(rawValue: String(name)) else {
+          throw ValidationError(
+            "\"\(name)\" is none of "
+              + LinearAttentionModel.allCases.map(\.rawValue).joined(separator: ", "))
+        }
+        return model
+      }
+    })
+  var model: [LinearAttentionModel] = []
 
   @Option(
     help: ArgumentHelp("The number of samples; at least 15 by default.", valueName: "count"))
@@ -133,6 +152,7 @@ struct BenchCommand: AsyncParsableCommand {
     let group = PeerGroup(all.compactMap { $0 })
     await time(workloads, on: opened, &report, beside: group)
     await time(steps, on: opened, &report, beside: group)
+    if subject == .linear { await time(linearWorkloads, on: opened, &report) }
     console.clearProgress()
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
     if !report.peers.isEmpty {
@@ -195,6 +215,43 @@ struct BenchCommand: AsyncParsableCommand {
           }
         } catch AttentionError.pathUnavailable(let path, let reason) {
           report.skips.append("\(workload.id) on \(path.rawValue): \(reason)")
+        } catch {
+          report.failures.append("\(workload.id) on \(choice): \(error)")
+        }
+      }
+    }
+  }
+
+  private var linearWorkloads: [LinearAttentionWorkload] {
+    guard shape.isEmpty else {
+      let models = model.isEmpty ? [.lightning] : model
+      return shape.flatMap { shape in
+        models.flatMap { model in
+          (type.isEmpty ? [.f32] : type).map { type in
+            LinearAttentionWorkload(
+              model, batch: shape.batchSize, tokens: shape.queryTokens, heads: shape.queryHeads,
+              headSize: shape.headSize, type)
+          }
+        }
+      }
+    }
+    return (quick ? LinearAttentionWorkload.quick : LinearAttentionWorkload.standard).filter {
+      (type.isEmpty || type.contains($0.elementType)) && (model.isEmpty || model.contains($0.model))
+    }
+  }
+
+  private func time(
+    _ workloads: [LinearAttentionWorkload], on device: ComputeDevice,
+    _ report: inout BenchmarkReport
+  ) async {
+    let benchmark = LinearAttentionBenchmark(on: device, options: timingOptions)
+    for (index, workload) in workloads.enumerated() {
+      for choice in paths.linearChoices {
+        Console.current.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
+        do {
+          report.results.append(try await benchmark.run(workload, choice))
+        } catch AttentionError.pathUnavailable(_, let reason) {
+          report.skips.append("\(workload.id) on \(choice): \(reason)")
         } catch {
           report.failures.append("\(workload.id) on \(choice): \(error)")
         }

@@ -19,6 +19,8 @@ struct CheckCommand: AsyncParsableCommand {
         vkattn check --path matrix:16x16x16 --only f16/B1-S33
         vkattn check statistics
         vkattn check merge --full
+        vkattn check decode --all-paths
+        vkattn check linear --all-paths
 
       A line for every case, with what it took, then a table of the worst errors. Ctrl-C ends the check \
       with the table so far. Where a path runs with its tuned tile and with another one, as with \
@@ -26,7 +28,8 @@ struct CheckCommand: AsyncParsableCommand {
       head sizes and options.
 
       Statistics and merges have one shader each and take no path. The gates of statistics are 2e-5 \
-      (of an entropy 2e-4 absolute), that of a merged log-sum-exp is 1e-5.
+      (of an entropy 2e-4 absolute), that of a merged log-sum-exp is 1e-5. Linear attention runs in each \
+      of its forms where paths are named; its states have the gate of f32.
 
       The exit status is 1 where a case fails, and where no case could run; 130 after Ctrl-C.
       """)
@@ -57,7 +60,7 @@ struct CheckCommand: AsyncParsableCommand {
 
   func validate() throws {
     if quick, full { throw ValidationError("--quick and --full exclude each other") }
-    if subject != .attention, subject != .decode, paths.allPaths || !paths.path.isEmpty {
+    if subject == .statistics || subject == .merge, paths.allPaths || !paths.path.isEmpty {
       throw ValidationError("\(subject.rawValue) has one shader and takes no path")
     }
   }
@@ -79,6 +82,7 @@ struct CheckCommand: AsyncParsableCommand {
           paths.allPaths
             ? AttentionPath.allCases.map { AttentionPathChoice($0) }
             : paths.path.isEmpty ? [.automatic] : paths.path)
+      case .linear: LinearAttentionCheck.runs(depth, paths.linearChoices).filter { isAsked($0.id) }
       }
     guard !(subject == .attention ? attentions.isEmpty : others.isEmpty) else {
       throw CommandFailure(.wrongInput, "no case of this grid has \"\(only ?? "")\" in its id")

@@ -20,6 +20,8 @@ enum CheckSubject: String, ExpressibleByArgument, CaseIterable {
   case merge
   /// Decode steps over caches.
   case decode
+  /// Linear attention and its gated kin.
+  case linear
 }
 
 /// Which ways of a kernel a command runs.
@@ -51,6 +53,15 @@ struct PathOptions: ParsableArguments {
     var choices: [AttentionPathChoice] = []
     for choice in path where !choices.contains(choice) { choices.append(choice) }
     return choices.isEmpty ? [.automatic] : choices
+  }
+
+  /// The ways of linear attention to run, each once: all of its forms on the paths asked for.
+  var linearChoices: [LinearAttentionChoice] {
+    if allPaths { return LinearAttentionChoice.all }
+    guard !path.isEmpty else { return [LinearAttentionChoice()] }
+    let paths = Set(path.map(\.path))
+    if paths.contains(nil) { return [LinearAttentionChoice()] }
+    return LinearAttentionChoice.all.filter { paths.contains($0.path) }
   }
 }
 

@@ -36,6 +36,7 @@ struct ReplayCommand: AsyncParsableCommand {
 
   private static let shippedCases = [
     "attention", "attention-options", "attention-varlen", "decode", "paged-decode", "mla-decode",
+    "linear-attention", "ssd",
   ].map { "Tests/Cases/\($0)" }
 
   /// The files named, with those of the folders among them in the order of their names.
@@ -71,6 +72,7 @@ struct ReplayCommand: AsyncParsableCommand {
         case .attention(let attentionCase): cases.append(.attention(attentionCase))
         case .decode(let decodeCase): cases.append(.decode(decodeCase))
         case .latentDecode(let decodeCase): cases.append(.latentDecode(decodeCase))
+        case .linearAttention(let linearCase): cases.append(.linearAttention(linearCase))
         }
       } catch {
         if error.isUnsupportedOperation {
@@ -87,9 +89,9 @@ struct ReplayCommand: AsyncParsableCommand {
       let opened = try device.open()
       name = opened.capabilities.name
       for replayCase in cases {
-        for choice in paths.choices(on: opened.capabilities) {
-          console.progress("\(replayCase.file) \(choice)")
-          let outcome = await replayCase.run(choice, on: opened)
+        for way in replayCase.ways(paths, on: opened) {
+          console.progress("\(replayCase.file) \(way.name)")
+          let outcome = await way.run()
           outcomes.append(outcome)
           // What no kernel does, no other path does either.
           if case .unsupported = outcome.verdict { break }
@@ -148,21 +150,43 @@ private enum ReplayCase {
   case attention(AttentionCase)
   case decode(DecodeCase)
   case latentDecode(LatentDecodeCase)
+  case linearAttention(LinearAttentionCase)
 
   var file: String {
     switch self {
     case .attention(let attentionCase): attentionCase.file
     case .decode(let decodeCase): decodeCase.file
     case .latentDecode(let decodeCase): decodeCase.file
+    case .linearAttention(let linearCase): linearCase.file
     }
   }
 
-  func run(_ choice: AttentionPathChoice, on device: ComputeDevice) async -> ReplayOutcome {
+  /// One way to run the case.
+  struct Way {
+    let name: String
+    let run: () async -> ReplayOutcome
+  }
+
+  /// The ways that the command line asks for.
+  func ways(_ paths: PathOptions, on device: ComputeDevice) -> [Way] {
+    func each(_ run: @escaping (AttentionPathChoice) async -> ReplayOutcome) -> [Way] {
+      paths.choices(on: device.capabilities).map { choice in
+        Way(name: "\(choice)") { await run(choice) }
+      }
+    }
     switch self {
     case .attention(let attentionCase):
-      await AttentionReplay(on: device).run(attentionCase, choice)
-    case .decode(let decodeCase): await DecodeReplay(on: device).run(decodeCase, choice)
-    case .latentDecode(let decodeCase): await DecodeReplay(on: device).run(decodeCase, choice)
+      return each { await AttentionReplay(on: device).run(attentionCase, $0) }
+    case .decode(let decodeCase):
+      return each { await DecodeReplay(on: device).run(decodeCase, $0) }
+    case .latentDecode(let decodeCase):
+      return each { await DecodeReplay(on: device).run(decodeCase, $0) }
+    case .linearAttention(let linearCase):
+      return paths.linearChoices.map { choice in
+        Way(name: "\(choice)") {
+          await LinearAttentionReplay(on: device).run(linearCase, choice)
+        }
+      }
     }
   }
 }

@@ -39,6 +39,20 @@ struct TensorMemory {
     byteCount = request.byteCount(of: tensor)
   }
 
+  /// A tensor by its parts.
+  init(
+    batch: Int, tokens: Int, heads: Int, channels: Int, strides: TensorStrides,
+    elementType: ElementType, byteCount: Int
+  ) {
+    self.batch = batch
+    self.tokens = tokens
+    self.heads = heads
+    self.channels = channels
+    self.strides = strides
+    self.elementType = elementType
+    self.byteCount = byteCount
+  }
+
   /// Elements of the tensor, wherever they lie.
   var elementCount: Int { batch * tokens * heads * channels }
 

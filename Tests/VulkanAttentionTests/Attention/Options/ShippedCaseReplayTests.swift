@@ -30,7 +30,7 @@ struct ShippedCaseReplayTests {
     switch try CaseFile(path: folder.appending(path: file).path) {
     case .attention(let problem): return problem
     case .decode(let problem): return problem.attention
-    case .latentDecode: throw WrongOperation()
+    case .latentDecode, .linearAttention: throw WrongOperation()
     }
   }
 

@@ -1,0 +1,153 @@
+import AttentionReference
+import VulkanAttention
+
+/// A linear attention to be timed.
+public struct LinearAttentionWorkload: Sendable, Hashable {
+  /// The recurrence.
+  public let model: LinearAttentionModel
+  /// B.
+  public let batch: Int
+  /// T.
+  public let tokens: Int
+  /// H.
+  public let heads: Int
+  /// K and V.
+  public let headSize: Int
+  /// The type of q, k, v and o.
+  public let elementType: VulkanAttention.ElementType
+
+  /// A workload by its sizes.
+  public init(
+    _ model: LinearAttentionModel, batch: Int = 1, tokens: Int, heads: Int, headSize: Int,
+    _ elementType: VulkanAttention.ElementType
+  ) {
+    self.model = model
+    self.batch = batch
+    self.tokens = tokens
+    self.heads = heads
+    self.headSize = headSize
+    self.elementType = elementType
+  }
+
+  /// The workload's name.
+  public var id: String { "linear/\(model.rawValue)/\(elementType.rawValue)/\(shape)" }
+  /// The sizes in the name.
+  public var shape: String { "B\(batch)-T\(tokens)-H\(heads)-D\(headSize)" }
+
+  /// Prefills and decode steps.
+  public static let standard: [LinearAttentionWorkload] =
+    [LinearAttentionModel.lightning, .scalarDecay, .gla, .gatedDelta, .kda].flatMap { model in
+      [(1, 1024), (1, 4096), (4, 1)].map { batch, tokens in
+        LinearAttentionWorkload(
+          model, batch: batch, tokens: tokens, heads: 8, headSize: 128, .f32)
+      }
+    }
+
+  /// A few of them, for a first look.
+  public static let quick = [
+    LinearAttentionWorkload(.lightning, tokens: 1024, heads: 8, headSize: 128, .f32),
+    LinearAttentionWorkload(.gatedDelta, tokens: 1024, heads: 8, headSize: 128, .f32),
+    LinearAttentionWorkload(.gatedDelta, batch: 4, tokens: 1, heads: 8, headSize: 128, .f32),
+  ]
+
+  var checkCase: LinearAttentionCheckCase {
+    LinearAttentionCheckCase(
+      group: "", model: model, batch: batch, tokens: tokens, keyHeads: heads, valueHeads: heads,
+      keyChannels: headSize, valueChannels: headSize, elementType: elementType,
+      // A decode step goes on from a state; a prefill starts without.
+      hasStates: tokens == 1)
+  }
+}
+
+/// Verifies and times linear attentions on a device.
+public struct LinearAttentionBenchmark: Sendable {
+  private let device: ComputeDevice
+  private let options: TimingOptions
+
+  /// The tokens at the start of a workload that are held against the reference.
+  private static let verifiedTokens = 256
+
+  /// Benchmarks on a device.
+  public init(on device: ComputeDevice, options: TimingOptions = TimingOptions()) {
+    self.device = device
+    self.options = options
+  }
+
+  /// Verifies a workload, warms up and times it.
+  ///
+  /// - Throws: ``BenchmarkRefusal`` for a wrong result, `AttentionError`, `VulkanError`.
+  public func run(
+    _ workload: LinearAttentionWorkload, _ choice: LinearAttentionChoice
+  ) async throws -> BenchmarkResult {
+    let checkCase = workload.checkCase
+    let request = try checkCase.request()
+    let plan = try choice.plan(request, device: device.capabilities)
+    let inputs = checkCase.inputs(request)
+    let kernel = try LinearAttentionKernel(plan, on: device)
+    let tensors = try await LinearAttentionTensors(inputs, for: plan, on: device)
+    try await kernel.run(tensors.buffers)
+    let verification = try verify(try await tensors.read(), request, inputs)
+    let timing = try Stopwatch(device: device, options: options).time { recorder in
+      try kernel.record(tensors.buffers, into: recorder)
+    }
+    guard let timing else { throw BenchmarkRefusal(description: "no sample was taken") }
+    return BenchmarkResult(
+      id: workload.id, family: "linear", shape: workload.shape,
+      type: workload.elementType.rawValue, isCausal: request.isCausal, path: plan.wayName,
+      tile: plan.tileSummary, timing: timing, operations: request.floatingPointOperations,
+      bytes: request.compulsoryBytes, maxError: verification.largest,
+      relativeError: verification.relative, verifiedRows: verification.rowCount)
+  }
+
+  /// Tokens see no later ones: the first of them are a problem of their own.
+  private func verify(
+    _ result: LinearAttentionReadback, _ request: LinearAttentionRequest,
+    _ inputs: LinearAttentionInputs
+  ) throws -> (largest: Double, relative: Double, rowCount: Int) {
+    if let stray = result.strayWrites.first { throw BenchmarkRefusal(description: stray) }
+    if let index = result.output.firstIndex(where: { !$0.isFinite }) {
+      throw BenchmarkRefusal(
+        description: "o: element \(index) is \(Numbers.plain(result.output[index])); "
+          + "it was not written, or is wrong")
+    }
+    let tokens = request.isCausal ? min(request.tokens, Self.verifiedTokens) : request.tokens
+    // Only the first batch entry is compared.
+    func first(_ values: [Float]) -> [Float] {
+      Array(values[..<(values.count / (request.batchSize * request.tokens) * tokens)])
+    }
+    var own = LinearAttentionInputs(
+      query: first(inputs.query), key: first(inputs.key), value: first(inputs.value))
+    for (operand, values) in inputs.operands {
+      switch values {
+      case .integers: continue
+      case .numbers(let numbers):
+        switch operand {
+        case .headDecay, .rate, .timeStepBias, .skip, .bonus: own.operands[operand] = values
+        case .initialState, .initialSum:
+          own.operands[operand] = .numbers(Array(numbers[..<(numbers.count / request.batchSize)]))
+        default: own.operands[operand] = .numbers(first(numbers))
+        }
+      }
+    }
+    let problem = try LinearAttentionRequest(
+      tokens: tokens, keyHeads: request.keyHeads, valueHeads: request.valueHeads,
+      keyHeadSize: request.keyHeadSize, valueHeadSize: request.valueHeadSize,
+      updatesPerToken: request.updatesPerToken, scale: request.scale, erases: request.erases,
+      readsBeforeUpdate: request.readsBeforeUpdate, isCausal: request.isCausal,
+      appliesSoftplus: request.appliesSoftplus, normalizer: request.normalizer,
+      operands: request.operands)
+    let expected = problem.reference(own).o
+    let actual = first(result.output)
+    let relative = ErrorMeasure.relativeRMS(actual: actual, expected: expected)
+    let gate = AttentionGates.output(request.outputType)
+    guard relative.isWithin(gate) else {
+      throw BenchmarkRefusal(
+        description: "o: error \(Numbers.scientific(relative.error)) above "
+          + "\(Numbers.scientific(gate)) over \(tokens) tokens")
+    }
+    return (
+      ErrorMeasure.worstAbsolute(actual: actual, expected: expected).error, relative.error,
+      tokens * request.valueHeads
+    )
+  }
+}

@@ -1,0 +1,54 @@
+#version 460
+
+// The states at the starts of the parts of each sequence, from what each part adds by itself:
+//
+//   for every part: start = S; S <- F S + L        F the product of the decays of the part's blocks
+//
+// An invocation has one element of the state. L is read from and start written to the same place; the last S goes
+// to the carry or to the final state.
+// Grid: x = tiles of K V elements, y = value head, z = sequence.
+
+#extension GL_GOOGLE_include_directive : require
+
+#include "linear_records.glsl"
+
+void main() {
+  const uint element = (gl_WorkGroupID.x + p.firstTile) * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+  // Before any invocation leaves: where none is left, sameForAll() has nothing to go by.
+  openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
+  const uint64_t firstRecord = recordAddress(gl_WorkGroupID.z, gl_WorkGroupID.y, 0);
+  if (element >= KEY_CHANNELS * VALUE_CHANNELS) { return; }
+  const uint channel = element / VALUE_CHANNELS;
+  const uint64_t carry = stateAddress(SLOT_CARRY);
+  const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
+  float state = 0;
+  if ((p.flags & FLAG_FROM_CARRY) != 0) {
+    state = FloatReference(carry + element * 4ul).value;
+  } else if ((p.flags & FLAG_LOADS) != 0 && initial != 0) {
+    state = FloatReference(initial + element * 4ul).value;
+  }
+  const uint blocks = (rowCount() + BLOCK_ROWS - 1) / BLOCK_ROWS;
+  uint64_t place = BLOCK.tensors[SLOT_PARTS].address
+    + (uint64_t(gl_WorkGroupID.z) * gl_NumWorkGroups.y + gl_WorkGroupID.y) * p.parts
+    * (KEY_CHANNELS * VALUE_CHANNELS * 4) + element * 4;
+  for (uint part = 0; part < p.parts; part++) {
+    float factor = 1;
+    if (ROW_FACTORS) {
+      const uint end = min((part + 1) * p.blocksPerPart, blocks);
+      for (uint block = part * p.blocksPerPart; block < end; block++) {
+        const uint64_t record = firstRecord + uint64_t(block) * (RECORD_FLOATS * 4);
+        factor *= FloatReference(record + (KEY_FACTORS ? channel * 4 : 0)).value;
+      }
+    }
+    const float added = FloatReference(place).value;
+    FloatReference(place).value = state;
+    // 0 * infinity is NaN: a factor of 0 clears.
+    state = factor == 0 ? added : fma(factor, state, added);
+    place += KEY_CHANNELS * VALUE_CHANNELS * 4;
+  }
+  if ((p.flags & FLAG_TO_CARRY) != 0) { FloatReference(carry + element * 4ul).value = state; }
+  if ((p.flags & FLAG_STORES) != 0) {
+    const uint64_t final = stateAddress(SLOT_FINAL_STATE);
+    if (final != 0) { FloatReference(final + element * 4ul).value = state; }
+  }
+}

@@ -1,0 +1,184 @@
+internal import ShaderLibrary
+
+/// The ways in which a linear attention can be computed; the results are the same up to rounding.
+public enum LinearAttentionForm: String, Sendable, Hashable, Codable, CaseIterable {
+  /// Token by token, the state in registers: decode steps and short sequences.
+  case recurrent
+  /// By blocks of tokens, each prepared first: prefill.
+  case chunk
+}
+
+/// How a linear attention runs on a device: form, path, tiles and the list of dispatches, and why.
+///
+/// A pure function of the request and the device's capabilities, made without a Vulkan call: plan once for each
+/// shape, run for every layer.
+public struct LinearAttentionPlan: Sendable, Hashable {
+  /// The problem.
+  public let request: LinearAttentionRequest
+  /// The form that runs.
+  public let form: LinearAttentionForm
+  /// The path that runs.
+  public let path: AttentionPath
+  /// How the problem is cut for a workgroup.
+  public let tile: LinearAttentionTile
+  /// Parts of a sequence that run side by side, because sequences and heads do not fill the device.
+  public let partCount: Int
+  /// Why this form, path and tile.
+  public let explanation: [String]
+  /// What is submitted at once, in order: each is bounded work, so that no watchdog ends it and a cancelled task
+  /// stops between two of them. The state goes from one to the next through scratch memory.
+  let pieces: [[Dispatch]]
+  /// Where the parts of the scratch memory lie.
+  let scratch: LinearAttentionScratch
+
+  /// Bytes of scratch memory that the kernel needs while it runs.
+  public var scratchByteCount: Int { scratch.byteCount }
+  /// The number of submissions that `run` makes.
+  public var pieceCount: Int { pieces.count }
+
+  /// One pipeline of a plan.
+  struct Stage: Sendable, Hashable {
+    let shaderName: String
+    let options: LinearAttentionOptionBits
+  }
+
+  /// What a dispatch does with the state.
+  struct Flags: OptionSet, Sendable, Hashable {
+    let rawValue: UInt32
+    static let fromCarry = Self(rawValue: 1)
+    static let toCarry = Self(rawValue: 2)
+    static let stores = Self(rawValue: 4)
+    static let loads = Self(rawValue: 8)
+  }
+
+  /// One dispatch.
+  struct Dispatch: Sendable, Hashable {
+    let stage: Stage
+    let groups: WorkgroupCount
+    let firstTile: Int
+    let heads: Range<Int>
+    let sequences: Range<Int>
+    /// Of each sequence.
+    let tokens: Range<Int>
+    let flags: Flags
+    let parts: Int
+    let blocksPerPart: Int
+  }
+
+  /// Plans a request for a device.
+  ///
+  /// - Parameters:
+  ///   - request: the problem.
+  ///   - device: what the device can do.
+  ///   - form: forces a form; nil chooses by the number of tokens.
+  ///   - path: forces a path; nil chooses the best.
+  /// - Throws: `AttentionError.pathUnavailable` where what is forced cannot run, `noPath` where nothing can, and
+  ///   `tooLarge`.
+  public init(
+    _ request: LinearAttentionRequest, device: DeviceCapabilities,
+    form: LinearAttentionForm? = nil, path: AttentionPath? = nil
+  ) throws(AttentionError) {
+    try self.init(request, device: device, form: form, path: path, bounds: Bounds(device))
+  }
+
+  /// Plans with bounds of one's own.
+  init(
+    _ request: LinearAttentionRequest, device: DeviceCapabilities, form: LinearAttentionForm?,
+    path: AttentionPath?, bounds: Bounds
+  ) throws(AttentionError) {
+    self.request = request
+    let chosen = try Self.choose(request, device, form, path)
+    self.form = chosen.form
+    self.path = chosen.path
+    tile = chosen.tile
+    explanation = chosen.explanation
+    let cutter = LinearAttentionCutter(
+      request, form: chosen.form, tile: chosen.tile, device: device, bounds: bounds)
+    partCount = cutter.partCount
+    pieces = cutter.pieces()
+    guard let scratch = LinearAttentionScratch(request, cutter) else {
+      throw .tooLarge(tensor: "scratch")
+    }
+    self.scratch = scratch
+  }
+
+  /// Limits of one submission and of its scratch memory.
+  struct Bounds: Sendable, Hashable {
+    /// Multiplications and additions.
+    var operations: Double
+    /// Bytes of prepared blocks.
+    var recordBytes: Int
+    /// The workgroups that fill the device.
+    var workgroups: Int
+    /// The fewest tokens of a part of a sequence.
+    var tokensPerPart: Int
+
+    init(_ device: DeviceCapabilities) {
+      operations = AttentionPlan.operationsPerPiece(device)
+      recordBytes = device.kind == .cpu ? 16 << 20 : 64 << 20
+      // How many cores a GPU has cannot be asked; not measured on one.
+      workgroups = device.kind == .cpu ? 8 : 256
+      tokensPerPart = 256
+    }
+  }
+
+  /// The pipelines of the plan.
+  var stages: Set<Stage> { Set(pieces.joined().map(\.stage)) }
+
+  /// The pipeline of a stage.
+  func pipelineDescription(_ stage: Stage) throws(AttentionError) -> PipelineDescription {
+    guard let shader = ShaderBinary.named(stage.shaderName) else {
+      throw .pathUnavailable(path: path, reason: "this build has no shader \(stage.shaderName)")
+    }
+    let isOnes = stage.options.contains(.ones)
+    var constants: [String: UInt32] = [
+      "local_size_x": UInt32(tile.workgroupSize(of: stage.shaderName)),
+      "KEY_CHANNELS": UInt32(request.keyHeadSize),
+      "VALUE_CHANNELS": isOnes ? 1 : UInt32(request.valueHeadSize),
+      "KEY_TYPE": request.elementType.shaderConstant,
+      "VALUE_TYPE": request.valueType.shaderConstant,
+      "OUTPUT_TYPE": isOnes ? ElementType.f32.shaderConstant : request.outputType.shaderConstant,
+      "GATE_TYPE": request.gateType.shaderConstant,
+      "OPTIONS": stage.options.rawValue,
+      "ALIGNED": request.isAligned ? 1 : 0,
+      "UPDATES": UInt32(request.updatesPerToken),
+    ]
+    if form == .chunk {
+      constants["BLOCK_ROWS"] = UInt32(tile.blockRows)
+      if stage.shaderName == LinearAttentionCutter.chunkShader {
+        constants["COLUMNS"] = UInt32(tile.columns)
+      }
+    } else {
+      constants["COLUMNS"] = UInt32(tile.columns)
+      if path == .subgroup { constants["LANES"] = UInt32(tile.lanes) }
+    }
+    // A shader keeps those that it reads.
+    let names = Set(shader.specializationConstants.map(\.name))
+    constants = constants.filter { names.contains($0.key) }
+    return PipelineDescription(
+      shader: shader, constants: constants, subgroupSize: tile.subgroupSize,
+      requiresFullSubgroups: tile.subgroupSize != nil)
+  }
+}
+
+/// How a linear attention is cut for a workgroup.
+public struct LinearAttentionTile: Sendable, Hashable {
+  /// Invocations of a workgroup.
+  public let workgroupSize: Int
+  /// Columns of the state that one invocation holds.
+  public let columns: Int
+  /// Invocations that share a column.
+  public let lanes: Int
+  /// Rows of a block of the chunked form; 1 of the recurrent one.
+  public let blockRows: Int
+  /// The subgroup size that the kernel relies on; nil where any will do.
+  public let subgroupSize: Int?
+
+  /// Columns of the state that one workgroup holds.
+  public var columnsPerWorkgroup: Int { workgroupSize / lanes * columns }
+
+  /// Invocations of a workgroup of one of the shaders.
+  func workgroupSize(of shaderName: String) -> Int {
+    shaderName == LinearAttentionCutter.prepareShader ? max(blockRows, 8) : workgroupSize
+  }
+}
