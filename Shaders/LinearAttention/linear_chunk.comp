@@ -16,6 +16,8 @@
 // Parts of a sequence that run side by side (few sequences and heads) need the states at their starts: the first
 // dispatch computes what each part adds (OPTION_NO_OUTPUT), linear_scan.comp sums up, the second one starts there.
 //
+// With decays of value channels a block is a single portion.
+//
 // Grid: x = tiles of workgroup * COLUMNS columns, y = value head, z = sequence * parts + part.
 
 #extension GL_GOOGLE_include_directive : require
@@ -25,27 +27,78 @@
 
 layout(constant_id = 11) const uint COLUMNS = 1;
 
+// Rows that one pass over the state takes; a block is some such portions. The passes are loops over the portions, so
+// that the code of each fits the processor's caches of instructions.
+const uint PORTION = 4;
+const uint PORTIONS = BLOCK_ROWS / PORTION;
+
 // Every index is a constant after unrolling, so that these are registers or the stack of one lane.
 float s[QUADS * 4][COLUMNS];
-float y[BLOCK_ROWS][COLUMNS];
-float o[BLOCK_ROWS][COLUMNS];
-float held[BLOCK_ROWS][COLUMNS];
+float y[BLOCK_ROWS][COLUMNS];    // what the rows add to the state
+float own[BLOCK_ROWS][COLUMNS];  // v
 uint column[COLUMNS];
 bool isStored[COLUMNS];
 
-/// s <- F s + K~^T y for channels 4 d ... 4 d + 3.
-void updateQuad(uint64_t record, vec4 factor, const uint d, const float columnFactor[COLUMNS]) {
-  [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-    [[unroll]] for (uint x = 0; x < 4; x++) {
-      if (ROW_FACTORS) { s[d * 4 + x][c] *= factor[x]; }
-      if (HAS(OPTION_VALUE_DECAY)) { s[d * 4 + x][c] *= columnFactor[c]; }
+/// The rows of one area of the record, times the state: two sums of each, so that additions do not wait for each
+/// other.
+void multiplyState(uint64_t record, const uint area, uint portion, out float product[PORTION][COLUMNS]) {
+  float sums[2][PORTION][COLUMNS];
+  [[unroll]] for (uint i = 0; i < PORTION; i++) {
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) { sums[0][i][c] = sums[1][i][c] = 0; }
+  }
+  const uint64_t rows = record + portion * (QUADS * PORTION * 16);
+  [[unroll]] for (uint d = 0; d < QUADS; d++) {
+    [[unroll]] for (uint i = 0; i < PORTION; i++) {
+      const vec4 row = recordQuad(rows, area + (d * PORTION + i) * 4);
+      [[unroll]] for (uint x = 0; x < 4; x++) {
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+          sums[x % 2][i][c] = fma(row[x], s[d * 4 + x][c], sums[x % 2][i][c]);
+        }
+      }
     }
   }
-  [[unroll]] for (uint j = 0; j < BLOCK_ROWS; j++) {
-    const vec4 key = recordQuad(record, AT_K + (d * BLOCK_ROWS + j) * 4);
+  [[unroll]] for (uint i = 0; i < PORTION; i++) {
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) { product[i][c] = sums[0][i][c] + sums[1][i][c]; }
+  }
+}
+
+/// s <- s + K~^T y for the rows of a portion.
+void updateState(uint64_t record, uint portion, const float change[PORTION][COLUMNS]) {
+  const uint64_t rows = record + portion * (QUADS * PORTION * 16);
+  [[unroll]] for (uint d = 0; d < QUADS; d++) {
+    [[unroll]] for (uint j = 0; j < PORTION; j++) {
+      const vec4 key = recordQuad(rows, AT_K + (d * PORTION + j) * 4);
+      [[unroll]] for (uint x = 0; x < 4; x++) {
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+          s[d * 4 + x][c] = fma(key[x], change[j][c], s[d * 4 + x][c]);
+        }
+      }
+    }
+  }
+}
+
+/// s <- F s
+void decayState(uint64_t record, const float columnFactor[COLUMNS]) {
+  if (!ROW_FACTORS && !HAS(OPTION_VALUE_DECAY)) { return; }
+  const float blockFactor = ROW_FACTORS && !KEY_FACTORS ? FloatReference(record).value : 1.0;
+  [[unroll]] for (uint d = 0; d < QUADS; d++) {
+    const vec4 factor = KEY_FACTORS ? recordQuad(record, d * 4) : vec4(blockFactor);
     [[unroll]] for (uint x = 0; x < 4; x++) {
       [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-        s[d * 4 + x][c] = fma(key[x], y[j][c], s[d * 4 + x][c]);
+        if (ROW_FACTORS) { s[d * 4 + x][c] *= factor[x]; }
+        if (HAS(OPTION_VALUE_DECAY)) { s[d * 4 + x][c] *= columnFactor[c]; }
+      }
+    }
+  }
+}
+
+/// Four numbers of y for a portion that is known at run time only.
+void choosePortion(const float rows[BLOCK_ROWS][COLUMNS], uint portion, out float chosen[PORTION][COLUMNS]) {
+  [[unroll]] for (uint i = 0; i < PORTION; i++) {
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+      chosen[i][c] = rows[i][c];
+      [[unroll]] for (uint b = 1; b < PORTIONS; b++) {
+        chosen[i][c] = portion == b ? rows[b * PORTION + i][c] : chosen[i][c];
       }
     }
   }
@@ -105,25 +158,27 @@ void main() {
   const uint lastRow = max(rows, 1) - 1;
   uint block = part * p.blocksPerPart;
   const uint blockEnd = min(block + p.blocksPerPart, (rows + BLOCK_ROWS - 1) / BLOCK_ROWS);
-  const uint start = tokenBegin * UPDATES + min(block * BLOCK_ROWS, lastRow);
+  const uint firstRow = min(block * BLOCK_ROWS, lastRow);
+  const uint start = tokenBegin * UPDATES + firstRow * UPDATES / ROWS_PER_TOKEN;
   Walk v = openSharedWalk(!HAS(OPTION_ONES), SLOT_V, VALUE_TYPE, start, UPDATES, head);
   Walk writeGates = openSharedWalk(HAS(OPTION_WRITE_GATES), SLOT_WRITE_GATES, GATE_TYPE, start, UPDATES, head);
   // Walks over tokens are advanced by rows only where a token is a row.
-  const uint token = start / UPDATES;
+  const uint token = tokenBegin + firstRow / ROWS_PER_TOKEN;
   Walk outputs = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_O, OUTPUT_TYPE, token, 1, head);
   Walk valueDecay = openSharedWalk(HAS(OPTION_VALUE_DECAY), SLOT_VALUE_DECAY, GATE_TYPE, token, 1, head);
   Walk gate = openSharedWalk(HAS(OPTION_OUTPUT_GATE), SLOT_OUTPUT_GATE, VALUE_TYPE, token, 1, head);
   Walk denominators = openSharedWalk(HAS(OPTION_DIVIDE), SLOT_DENOMINATORS, ELEMENT_F32, token, 1, head);
-  const uint firstRow = min(block * BLOCK_ROWS, lastRow);
   uint64_t record = recordAddress(sequenceOfDispatch, gl_WorkGroupID.y, block);
 
   if (block < blockEnd) {
     for (;;) {
       const uint here = block * BLOCK_ROWS;  // the block's first row in this dispatch
-      float own[BLOCK_ROWS][COLUMNS];
       [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
         const bool isThere = here + i < rows;
-        const uint step = min(here + i, lastRow) - firstRow;
+        const uint row = min(here + i, lastRow);
+        const uint step =
+          HAS(OPTION_LOW_RANK) ? row / ROWS_PER_TOKEN - firstRow / ROWS_PER_TOKEN : row - firstRow;
+        const bool isLowRank = HAS(OPTION_LOW_RANK) && row % ROWS_PER_TOKEN == 0;
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
           own[i][c] = 1;
           if (!HAS(OPTION_ONES)) {
@@ -135,112 +190,129 @@ void main() {
               GATE_TYPE, writeGates.at + step * writeGates.step + column[c] * elementBytes(GATE_TYPE));
           }
           // What is behind the last row may be NaN.
-          if (!isThere) { y[i][c] = 0; }
-          o[i][c] = 0;
-          held[i][c] = 0;
+          if (!isThere || isLowRank) { y[i][c] = 0; }
+        }
+      }
+
+      if (IS_DELTA && !HAS(OPTION_NO_UPDATE) && !HAS(OPTION_VALUE_DECAY)) {
+        uint portion = 0;
+        for (;;) {
+          float held[PORTION][COLUMNS];
+          multiplyState(record, AT_E, portion, held);
+          [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+              y[i][c] = portion == i / PORTION ? y[i][c] - held[i % PORTION][c] : y[i][c];
+            }
+          }
+          portion++;
+          if (portion >= PORTIONS) { break; }
+        }
+        [[unroll]] for (uint i = 1; i < BLOCK_ROWS; i++) {
+          [[unroll]] for (uint j = 0; j < i; j++) {
+            const float weight = FloatReference(record + (AT_B + j * BLOCK_ROWS + i) * 4).value;
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) { y[i][c] = fma(-weight, y[j][c], y[i][c]); }
+          }
         }
       }
 
       float columnFactor[COLUMNS];
       [[unroll]] for (uint c = 0; c < COLUMNS; c++) { columnFactor[c] = 1; }
-      float rowFactor[HAS(OPTION_VALUE_DECAY) ? BLOCK_ROWS : 1][COLUMNS];
-      if (HAS(OPTION_VALUE_DECAY)) {
-        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-          const uint row = min(here + i, lastRow);
-          const bool decays = here + i < rows && row % UPDATES == 0;
-          const uint step = row / UPDATES - firstRow / UPDATES;
-          [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-            const float own = decayFactor(loadElement(
-              GATE_TYPE, valueDecay.at + step * valueDecay.step + column[c] * elementBytes(GATE_TYPE)));
-            rowFactor[i][c] = decays ? own : 1.0;
-            columnFactor[c] *= rowFactor[i][c];
+      uint portion = 0;
+      for (;;) {
+        float o[PORTION][COLUMNS];
+        if (!HAS(OPTION_NO_OUTPUT)) { multiplyState(record, AT_Q, portion, o); }
+        if (HAS(OPTION_VALUE_DECAY)) {
+          // A block is one portion. Its decays are passed row by row: by what was read of the state, and by the
+          // rows before.
+          float held[PORTION][COLUMNS];
+          if (IS_DELTA && !HAS(OPTION_NO_UPDATE)) { multiplyState(record, AT_E, 0, held); }
+          [[unroll]] for (uint i = 0; i < (HAS(OPTION_NO_UPDATE) ? 0 : PORTION); i++) {
+            const uint row = min(here + i, lastRow);
+            const bool decays = here + i < rows && row % ROWS_PER_TOKEN == 0;
+            const uint step = row / ROWS_PER_TOKEN - firstRow / ROWS_PER_TOKEN;
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+              const float given = decayFactor(loadElement(
+                GATE_TYPE, valueDecay.at + step * valueDecay.step + column[c] * elementBytes(GATE_TYPE)));
+              const float factor = decays ? given : 1.0;
+              const float before = columnFactor[c];
+              columnFactor[c] *= factor;
+              if (!HAS(OPTION_NO_OUTPUT)) {
+                o[i][c] *= HAS(OPTION_BEFORE) ? before : columnFactor[c];
+                if (HAS(OPTION_BEFORE)) {
+                  [[unroll]] for (uint j = 0; j < i; j++) {
+                    o[i][c] = fma(FloatReference(record + (AT_A + j * BLOCK_ROWS + i) * 4).value, y[j][c], o[i][c]);
+                  }
+                }
+              }
+              [[unroll]] for (uint j = 0; j < i; j++) { y[j][c] *= factor; }
+              if (IS_DELTA) {
+                y[i][c] = fma(-held[i][c], columnFactor[c], y[i][c]);
+                [[unroll]] for (uint j = 0; j < i; j++) {
+                  const float weight = FloatReference(record + (AT_B + j * BLOCK_ROWS + i) * 4).value;
+                  y[i][c] = fma(-weight, y[j][c], y[i][c]);
+                }
+              }
+              if (!HAS(OPTION_NO_OUTPUT)) {
+                [[unroll]] for (uint j = HAS(OPTION_BEFORE) ? i : 0; j <= i; j++) {
+                  o[i][c] = fma(FloatReference(record + (AT_A + j * BLOCK_ROWS + i) * 4).value, y[j][c], o[i][c]);
+                }
+              }
+            }
+          }
+        } else if (!HAS(OPTION_NO_UPDATE) && !HAS(OPTION_NO_OUTPUT)) {
+          const uint64_t weights = record + (AT_A + portion * PORTION) * 4;
+          // A later row has the weight 0, but may be NaN: it must not be looked at.
+          [[unroll]] for (uint j = 0; j < BLOCK_ROWS - PORTION; j++) {
+            const vec4 weight = recordQuad(weights, j * BLOCK_ROWS);
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+              const float earlier = portion > j / PORTION ? y[j][c] : 0.0;
+              [[unroll]] for (uint i = 0; i < PORTION; i++) { o[i][c] = fma(weight[i], earlier, o[i][c]); }
+            }
+          }
+          float change[PORTION][COLUMNS];
+          choosePortion(y, portion, change);
+          [[unroll]] for (uint j = 0; j < PORTION; j++) {
+            const vec4 weight = recordQuad(weights + (portion * PORTION + j) * (BLOCK_ROWS * 4), 0);
+            [[unroll]] for (uint i = j; i < PORTION; i++) {
+              [[unroll]] for (uint c = 0; c < COLUMNS; c++) { o[i][c] = fma(weight[i], change[j][c], o[i][c]); }
+            }
           }
         }
-      }
 
-      const float blockFactor = ROW_FACTORS && !KEY_FACTORS ? FloatReference(record).value : 1.0;
-      [[unroll]] for (uint d = 0; d < QUADS; d++) {
         if (!HAS(OPTION_NO_OUTPUT)) {
-          [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-            const vec4 query = recordQuad(record, AT_Q + (d * BLOCK_ROWS + i) * 4);
-            [[unroll]] for (uint x = 0; x < 4; x++) {
-              [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-                o[i][c] = fma(query[x], s[d * 4 + x][c], o[i][c]);
+          float values[PORTION][COLUMNS];
+          choosePortion(own, portion, values);
+          [[unroll]] for (uint i = 0; i < PORTION; i++) {
+            const uint place = here + portion * PORTION + i;
+            const uint row = min(place, lastRow);
+            const bool isRead = place < rows && row % ROWS_PER_TOKEN == ROWS_PER_TOKEN - 1;
+            const uint step = row / ROWS_PER_TOKEN - firstRow / ROWS_PER_TOKEN;
+            const float denominator =
+              HAS(OPTION_DIVIDE) ? FloatReference(denominators.at + step * denominators.step).value : 1.0;
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+              const float z = HAS(OPTION_OUTPUT_GATE)
+                ? loadElement(VALUE_TYPE, gate.at + step * gate.step + column[c] * elementBytes(VALUE_TYPE)) : 0.0;
+              const float result = finishOutput(o[i][c], values[i][c], z, denominator);
+              if (isStored[c] && isRead) {
+                storeElement(
+                  OUTPUT_TYPE, outputs.at + step * outputs.step + column[c] * elementBytes(OUTPUT_TYPE), result);
               }
             }
           }
         }
-        if (IS_DELTA) {
-          [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-            const vec4 erased = recordQuad(record, AT_E + (d * BLOCK_ROWS + i) * 4);
-            [[unroll]] for (uint x = 0; x < 4; x++) {
-              [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-                held[i][c] = fma(erased[x], s[d * 4 + x][c], held[i][c]);
-              }
-            }
-          }
-        } else if (!HAS(OPTION_NO_UPDATE) && !HAS(OPTION_VALUE_DECAY)) {
-          updateQuad(record, KEY_FACTORS ? recordQuad(record, d * 4) : vec4(blockFactor), d, columnFactor);
-        }
+        portion++;
+        if (HAS(OPTION_NO_OUTPUT) || portion >= PORTIONS) { break; }
       }
 
       if (!HAS(OPTION_NO_UPDATE)) {
-        // Decays of value channels are passed row by row: by what was read of the state, and by the rows before.
-        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-          float passed = 1;
-          [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-            if (HAS(OPTION_VALUE_DECAY)) {
-              const float before = passed;
-              passed *= rowFactor[i][c];
-              o[i][c] *= HAS(OPTION_BEFORE) ? before : passed;
-              held[i][c] *= passed;
-              if (HAS(OPTION_BEFORE)) {
-                [[unroll]] for (uint j = 0; j < i; j++) {
-                  o[i][c] = fma(
-                    FloatReference(record + (AT_A + j * BLOCK_ROWS + i) * 4).value, y[j][c], o[i][c]);
-                }
-              }
-              [[unroll]] for (uint j = 0; j < i; j++) { y[j][c] *= rowFactor[i][c]; }
-            }
-            if (IS_DELTA) {
-              [[unroll]] for (uint j = 0; j < i; j++) {
-                held[i][c] =
-                  fma(FloatReference(record + (AT_B + j * BLOCK_ROWS + i) * 4).value, y[j][c], held[i][c]);
-              }
-              y[i][c] -= held[i][c];
-            }
-            if (!HAS(OPTION_NO_OUTPUT)) {
-              const uint first = HAS(OPTION_VALUE_DECAY) && HAS(OPTION_BEFORE) ? i : 0;
-              [[unroll]] for (uint j = first; j <= i; j++) {
-                o[i][c] =
-                  fma(FloatReference(record + (AT_A + j * BLOCK_ROWS + i) * 4).value, y[j][c], o[i][c]);
-              }
-            }
-          }
-        }
-        if (IS_DELTA || HAS(OPTION_VALUE_DECAY)) {
-          [[unroll]] for (uint d = 0; d < QUADS; d++) {
-            updateQuad(record, KEY_FACTORS ? recordQuad(record, d * 4) : vec4(blockFactor), d, columnFactor);
-          }
-        }
-      }
-
-      if (!HAS(OPTION_NO_OUTPUT)) {
-        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-          const uint row = min(here + i, lastRow);
-          const bool isRead = here + i < rows && row % UPDATES == UPDATES - 1;
-          const uint step = row / UPDATES - firstRow / UPDATES;
-          const float denominator =
-            HAS(OPTION_DIVIDE) ? FloatReference(denominators.at + step * denominators.step).value : 1.0;
-          [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-            const float z = HAS(OPTION_OUTPUT_GATE)
-              ? loadElement(VALUE_TYPE, gate.at + step * gate.step + column[c] * elementBytes(VALUE_TYPE)) : 0.0;
-            const float result = finishOutput(o[i][c], own[i][c], z, denominator);
-            if (isStored[c] && isRead) {
-              storeElement(
-                OUTPUT_TYPE, outputs.at + step * outputs.step + column[c] * elementBytes(OUTPUT_TYPE), result);
-            }
-          }
+        decayState(record, columnFactor);
+        portion = 0;
+        for (;;) {
+          float change[PORTION][COLUMNS];
+          choosePortion(y, portion, change);
+          updateState(record, portion, change);
+          portion++;
+          if (portion >= PORTIONS) { break; }
         }
       }
       block++;

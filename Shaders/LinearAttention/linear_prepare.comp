@@ -20,8 +20,8 @@ vec4 q[QUADS];
 vec4 e[QUADS];
 uint row;  // i
 
-uint64_t place(uint64_t record, const uint area, const uint quad, uint ownRow) {
-  return record + (area + (quad * BLOCK_ROWS + ownRow) * 4) * 4;
+uint64_t place(uint64_t record, const uint area, uint quad, uint ownRow) {
+  return record + rowPlace(area, quad, ownRow) * 4;
 }
 
 /// Four channels of the decays of row j.
@@ -44,12 +44,20 @@ void main() {
   const bool isOwner = gl_LocalInvocationID.x < BLOCK_ROWS;
   const bool isThere = firstRow + row < rows;
   // Rows behind the last one repeat it, with every number that counts 0.
-  const uint source = tokenBegin * UPDATES + min(firstRow + row, rows - 1);
-  const uint token = source / UPDATES;
-  const uint update = source % UPDATES;
+  const uint source = tokenBegin * ROWS_PER_TOKEN + min(firstRow + row, rows - 1);
+  const uint token = source / ROWS_PER_TOKEN;
+  const uint update = source % ROWS_PER_TOKEN;
+  const bool isLowRank = HAS(OPTION_LOW_RANK) && update == 0;
 
   const uint64_t qRow = openWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, token, 1, keyHead).at;
-  const uint64_t kRow = openWalk(true, SLOT_K, KEY_TYPE, source, UPDATES, keyHead).at;
+  uint64_t kRow;
+  if (HAS(OPTION_LOW_RANK)) {
+    const uint64_t bRow = openWalk(true, SLOT_LOW_RANK_B, KEY_TYPE, token, 1, head).at;
+    kRow = openWalk(true, SLOT_K, KEY_TYPE, token, 1, keyHead).at;
+    kRow = isLowRank ? bRow : kRow;
+  } else {
+    kRow = openWalk(true, SLOT_K, KEY_TYPE, source, UPDATES, keyHead).at;
+  }
   float factor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
   float strength = 1;
   if (HAS(OPTION_TIME_STEP)) {
@@ -64,10 +72,12 @@ void main() {
     if (WordReference(ids.at).value != WordReference(ids.at - ids.step).value) { factor = 0; }
   }
   if (HAS(OPTION_BETA)) {
-    strength = loadElement(GATE_TYPE, openWalk(true, SLOT_BETA, GATE_TYPE, source, UPDATES, head).at);
+    const uint own = HAS(OPTION_LOW_RANK) ? token : source;
+    strength = loadElement(GATE_TYPE, openWalk(true, SLOT_BETA, GATE_TYPE, own, UPDATES, head).at);
   }
+  if (isLowRank) { strength = 1; }
   if (update != 0 || !isThere) { factor = 1; }
-  const bool isRead = isThere && update == UPDATES - 1 && !HAS(OPTION_NO_OUTPUT);
+  const bool isRead = isThere && update == ROWS_PER_TOKEN - 1 && !HAS(OPTION_NO_OUTPUT);
 
   // k_j and the decays go to the record, from where all invocations read them.
   const uint64_t gates = openWalk(KEY_FACTORS, SLOT_KEY_DECAY, GATE_TYPE, token, 1, head).at;
@@ -97,7 +107,11 @@ void main() {
       const vec4 key = loadChannels4(KEY_TYPE, ALIGNED, kRow, d * 4, KEY_CHANNELS) * strength;
       ownWeight += dot(weight, isThere ? key : vec4(0.0));
     }
-    if (IS_DELTA) {
+    if (HAS(OPTION_LOW_RANK)) {
+      const uint64_t aRow = openWalk(true, SLOT_LOW_RANK_A, KEY_TYPE, token, 1, head).at;
+      const vec4 own = loadChannels4(KEY_TYPE, ALIGNED, aRow, d * 4, KEY_CHANNELS);
+      e[d] = isLowRank && isThere ? -own : vec4(0.0);
+    } else if (IS_DELTA) {
       const uint64_t erased = HAS(OPTION_ERASE_KEYS)
         ? openWalk(true, SLOT_ERASE_KEYS, KEY_TYPE, source, UPDATES, keyHead).at : kRow;
       e[d] = loadChannels4(KEY_TYPE, ALIGNED, erased, d * 4, KEY_CHANNELS);
@@ -117,7 +131,7 @@ void main() {
     vec4 a = vec4(0.0);
     vec4 b = vec4(0.0);
     const bool passesQ = HAS(OPTION_BEFORE) ? row > j : row >= j;
-    const bool passesE = row >= j;
+    const bool passesE = HAS(OPTION_LOW_RANK) ? row > j : row >= j;
     [[unroll]] for (uint d = 0; d < QUADS; d++) {
       const vec4 key = SharedQuad(place(record, AT_K, d, j)).value;
       a = fma(q[d], key, a);
@@ -169,7 +183,7 @@ void main() {
       for (uint d = gl_LocalInvocationID.x; d < QUADS; d += gl_WorkGroupSize.x) {
         vec4 all = vec4(1.0);
         for (uint j = 0; j < BLOCK_ROWS; j++) {
-          all *= SharedQuad(record + (AT_D + (d * BLOCK_ROWS + j) * 4) * 4).value;
+          all *= SharedQuad(place(record, AT_D, d, j)).value;
         }
         FloatQuadReference(record + d * 16).value = all;
       }

@@ -1,12 +1,12 @@
 // Blocks of C rows (updates of the state) and what linear_prepare.comp leaves for each of them, in f32:
 //
 //   F  [K]         the product of all decays of the block; [1] where key channels have no decays of their own
-//   Q~ [K/4,C,4]   q_i . (product of the decays up to i)
-//   K~ [K/4,C,4]   beta_j k_j . (product of the decays after j)
-//   E~ [K/4,C,4]   e_i . (product of the decays up to i); delta rule only
+//   Q~ [C/4,K/4,4,4]   q_i . (product of the decays up to i)
+//   K~ [C/4,K/4,4,4]   beta_j k_j . (product of the decays after j)
+//   E~ [C/4,K/4,4,4]   e_i . (product of the decays up to i; before i for a low-rank change); delta rule only
 //   A  [j,i]       q_i . (decays after j up to i) . beta_j k_j for j <= i, else 0
 //   B  [j,i]       e_i . (decays after j up to i) . beta_j k_j for j < i, else 0; delta rule only
-//   D  [K/4,C,4]   the decays of each row, while they are needed; [C] where key channels have none of their own
+//   D  [C/4,K/4,4,4]   the decays of each row, while they are needed; [C] where key channels have none of their own
 //
 // Decays are multiplied as factors of at most 1, never divided: nothing overflows, a factor of 0 clears exactly,
 // and what underflows is too small to matter. With U updates for a token a row is one update; q is 0 except
@@ -20,7 +20,9 @@
 layout(constant_id = 10) const uint BLOCK_ROWS = 8;  // C, a multiple of 4
 
 const uint QUADS = (KEY_CHANNELS + 3) / 4;
-const bool IS_DELTA = HAS(OPTION_DELTA);
+// A low-rank change is an update of its own before that of k and v: its key is b, its value 0, and it erases -a.
+const bool IS_DELTA = HAS(OPTION_DELTA | OPTION_LOW_RANK);
+const uint ROWS_PER_TOKEN = HAS(OPTION_LOW_RANK) ? 2 : UPDATES;
 const bool KEY_FACTORS = HAS(OPTION_KEY_DECAY);
 const bool ROW_FACTORS =
   HAS(OPTION_HEAD_DECAY | OPTION_DECAY | OPTION_TIME_STEP | OPTION_SEQUENCE_IDS) || KEY_FACTORS;
@@ -44,7 +46,13 @@ uint64_t recordAddress(uint sequenceOfDispatch, uint headOfDispatch, uint block)
 
 /// Rows of this dispatch, after openSequence().
 uint rowCount() {
-  return (tokenEnd - tokenBegin) * UPDATES;
+  return (tokenEnd - tokenBegin) * ROWS_PER_TOKEN;
+}
+
+/// Where four channels of a row begin in an area of the record: four rows at a time, in the order in which
+/// linear_chunk.comp reads them.
+uint rowPlace(uint area, uint quad, uint ownRow) {
+  return area + ((ownRow / 4 * QUADS + quad) * 4 + ownRow % 4) * 4;
 }
 
 vec4 recordQuad(uint64_t record, uint index) {

@@ -25,8 +25,14 @@ struct LinearAttentionCutter {
   static func recordFloats(_ request: LinearAttentionRequest, blockRows: Int) -> Int {
     let channels = ceilingDivide(request.keyHeadSize, 4) * 4
     let (area, square) = (channels * blockRows, blockRows * blockRows)
-    return channels + area * (request.erases ? 3 : 2) + square * (request.erases ? 2 : 1)
+    let erases = request.erases || request.operands.contains(.lowRankA)
+    return channels + area * (erases ? 3 : 2) + square * (erases ? 2 : 1)
       + (request.operands.contains(.keyDecay) ? area : blockRows)
+  }
+
+  /// Rows of blocks that a token is; a low-rank change is a row of its own, as `ROWS_PER_TOKEN` says.
+  static func rowsPerToken(_ request: LinearAttentionRequest) -> Int {
+    request.operands.contains(.lowRankA) ? 2 : request.updatesPerToken
   }
 
   init(
@@ -41,13 +47,14 @@ struct LinearAttentionCutter {
       tile.subgroupSize == nil ? "linear_recurrent_row" : "linear_recurrent_subgroup"
 
     let sequences = request.sequenceCount
-    let rowsPerToken = request.updatesPerToken
+    let rowsPerToken = Self.rowsPerToken(request)
     let tiles = ceilingDivide(request.valueHeadSize, tile.columnsPerWorkgroup)
     let workgroups = sequences * request.valueHeads * tiles
     // With the delta rule a part's effect is a matrix of its own, and a decay of value channels one of the state's
     // size: their sequences are walked from the start.
     let canPart =
       form == .chunk && request.isCausal && !request.erases
+      && !request.operands.contains(.lowRankA)
       && !request.operands.contains(.valueDecay)
     let wanted = ceilingDivide(bounds.workgroups, max(workgroups, 1))
     partCount =
@@ -84,7 +91,7 @@ struct LinearAttentionCutter {
 
   /// Blocks of one sequence in one dispatch.
   private func blocks(_ tokens: Int) -> Int {
-    ceilingDivide(tokens * request.updatesPerToken, tile.blockRows)
+    ceilingDivide(tokens * Self.rowsPerToken(request), tile.blockRows)
   }
 
   /// Bytes of the prepared blocks of one dispatch.

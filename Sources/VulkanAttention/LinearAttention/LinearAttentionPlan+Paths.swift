@@ -49,8 +49,10 @@ extension LinearAttentionPlan {
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ path: AttentionPath?
   ) -> String? {
     if let path, path != .row { return "the chunked form has the path row only" }
-    if request.operands.contains(.lowRankA) {
-      return "low-rank changes are computed token by token"
+    if request.operands.contains(.lowRankA),
+      request.readsBeforeUpdate || request.operands.contains(.valueDecay)
+    {
+      return "with low-rank changes, reading before and decays of value channels go token by token"
     }
     if request.keyHeadSize > 320 { return "states of more than 320 rows are walked token by token" }
     for shader in [
@@ -78,16 +80,29 @@ extension LinearAttentionPlan {
     return nil
   }
 
-  /// A block's rows are unrolled over all key channels: fewer fit the processor's caches of instructions, more pass
-  /// the state through memory less often. B1 T1024 H8 D128 f32 on two cores without AVX-512 (lavapipe of Mesa
-  /// 26.1.6, machine busy, share of the multiply-add ceiling of the same minute): 4 rows 31 %, 8 rows 10 to 22 %;
-  /// 4 rows and 2 columns 19 %, 8 rows with workgroups of 32 18 %. Not measured with AVX-512 or on a GPU.
+  /// Rows of a block are passed over the state 4 at a time, and one preparation serves them. Two columns share what
+  /// is read of the block, where there are enough. B1 T4096 H8 D128 f32 on two cores without AVX-512 (lavapipe of
+  /// Mesa 26.1.6, medians of four runs by turns on a machine with much other load, ms):
+  ///
+  ///                             lightning   gated delta        KDA
+  ///     4 rows                    132-206       253-354    241-359
+  ///     16 rows                   151-180       200-224    287-344
+  ///     16 rows, 2 columns        109-175       238-249    254-304
+  ///     32 rows                   161-186
+  ///
+  /// Decays of key channels are multiplied for every pair of rows, so that their blocks are smaller. Not measured with
+  /// AVX-512 or on a GPU.
   private static func chunkTile(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities
   ) -> LinearAttentionTile {
-    LinearAttentionTile(
-      workgroupSize: device.kind == .cpu ? device.subgroupSize : 64, columns: 1, lanes: 1,
-      blockRows: device.kind == .cpu && device.subgroupSize <= 8 ? 4 : 8, subgroupSize: nil)
+    let isSoftware = device.kind == .cpu
+    let workgroupSize = isSoftware ? device.subgroupSize : 64
+    let blockRows =
+      request.operands.contains(.valueDecay) ? 4 : request.operands.contains(.keyDecay) ? 8 : 16
+    return LinearAttentionTile(
+      workgroupSize: workgroupSize,
+      columns: isSoftware && request.valueHeadSize >= workgroupSize * 2 ? 2 : 1, lanes: 1,
+      blockRows: blockRows, subgroupSize: nil)
   }
 
   private static func recurrentTile(

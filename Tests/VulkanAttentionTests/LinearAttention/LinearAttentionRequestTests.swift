@@ -155,7 +155,8 @@ import Testing
     #expect(throws: AttentionError.self) {
       try LinearAttentionPlan(
         LinearAttentionRequest(
-          tokens: 9, valueHeads: 1, keyHeadSize: 8, operands: [.lowRankA, .lowRankB]),
+          tokens: 9, valueHeads: 1, keyHeadSize: 8, readsBeforeUpdate: true,
+          operands: [.lowRankA, .lowRankB]),
         device: gpu, form: .chunk)
     }
   }
