@@ -60,6 +60,8 @@ const uint OPTION_DIVIDE = 1u << 21;         // o is divided by denominator + ep
 const uint OPTION_RETENTION = 1u << 22;      // and then by max(|denominator|, 1)
 const uint OPTION_NO_OUTPUT = 1u << 23;      // the state alone
 const uint OPTION_NO_UPDATE = 1u << 24;      // the state stays
+const uint OPTION_SNAPSHOTS = 1u << 25;      // the state after every token is kept
+const uint OPTION_PARENTS = 1u << 26;        // a token comes after any earlier one of its sequence
 
 #define HAS(option) ((OPTIONS & (option)) != 0u)
 
@@ -70,7 +72,8 @@ const uint SLOT_WRITE_GATES = 11, SLOT_LOW_RANK_A = 12, SLOT_LOW_RANK_B = 13, SL
 const uint SLOT_INITIAL_STATE = 15, SLOT_FINAL_STATE = 16, SLOT_STARTS = 17, SLOT_SEQUENCE_IDS = 18;
 const uint SLOT_STATE_SLOTS = 19, SLOT_TIME_STEP = 20, SLOT_RATE = 21, SLOT_SKIP = 22, SLOT_OUTPUT_GATE = 23;
 const uint SLOT_TIME_STEP_BIAS = 24, SLOT_DENOMINATORS = 25, SLOT_CARRY = 26, SLOT_RECORDS = 27, SLOT_PARTS = 28;
-const uint SLOT_COUNT = 29;
+const uint SLOT_SNAPSHOTS = 29, SLOT_PARENTS = 30;
+const uint SLOT_COUNT = 31;
 
 struct LinearTensor {
   uint64_t address;                           // 0: not there
@@ -84,6 +87,8 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Lin
   uint headsPerGroup;  // H / G
   float scale;
   float epsilon;
+  uint longestSequence;  // L
+  uint reserved;
 };
 
 layout(push_constant, scalar) uniform LinearPush {

@@ -97,6 +97,13 @@ void storeState(uint64_t address) {
   }
 }
 
+/// Where the state after a token is kept.
+uint64_t snapshotAddress(uint token) {
+  const LinearTensor tensor = BLOCK.tensors[SLOT_SNAPSHOTS];
+  const uint64_t place = uint64_t(sequence) * BLOCK.longestSequence + token;
+  return tensor.address + (place * tensor.batchStride + uint64_t(head) * tensor.headStride) * 4ul;
+}
+
 void main() {
 #ifdef SUBGROUPS
   const uint columnsPerSubgroup = gl_SubgroupSize / LANES;
@@ -137,6 +144,7 @@ void main() {
   Walk lowRankB = openSharedWalk(HAS(OPTION_LOW_RANK), SLOT_LOW_RANK_B, KEY_TYPE, t, 1, head);
   Walk gate = openSharedWalk(HAS(OPTION_OUTPUT_GATE), SLOT_OUTPUT_GATE, VALUE_TYPE, t, 1, head);
   Walk ids = openSharedWalk(HAS(OPTION_SEQUENCE_IDS), SLOT_SEQUENCE_IDS, ELEMENT_F32, t, 1, 0);
+  Walk parents = openSharedWalk(HAS(OPTION_PARENTS), SLOT_PARENTS, ELEMENT_F32, t, 1, 0);
   Walk denominators = openSharedWalk(HAS(OPTION_DIVIDE), SLOT_DENOMINATORS, ELEMENT_F32, t, 1, head);
   const float headFactor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
   const float rate = HAS(OPTION_TIME_STEP) ? headValue(SLOT_RATE) : 0.0;
@@ -147,6 +155,14 @@ void main() {
   if (token < tokenEnd) {
     // Tested at its end: the software driver would run the body once more for nothing.
     for (;;) {
+      if (HAS(OPTION_PARENTS)) {
+        const int given = int(sameForAll(WordReference(parents.at).value));
+        const bool hasParent = given >= 0 && given < int(token);
+        if ((hasParent ? given : -1) + 1 != int(token)) {
+          loadState(hasParent ? snapshotAddress(uint(given)) : initial, hasParent || initial != 0);
+        }
+        parents.at += parents.step;
+      }
       float factor = headFactor;
       float step = 1;
       if (HAS(OPTION_TIME_STEP)) {
@@ -268,6 +284,7 @@ void main() {
           }
         }
       }
+      if (HAS(OPTION_SNAPSHOTS)) { storeState(snapshotAddress(token)); }
       token++;
       if (token >= tokenEnd) { break; }
       q.at += q.step;

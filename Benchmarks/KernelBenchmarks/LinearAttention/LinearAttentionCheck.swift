@@ -150,7 +150,7 @@ struct LinearAttentionCheckCase: Sendable, Hashable {
       case .sequenceStarts:
         inputs.operands[operand] = .integers((starts ?? []).map { Int32($0) })
         continue
-      case .finalState, .finalSum, .sequenceIDs, .stateSlots: continue
+      case .finalState, .finalSum, .sequenceIDs, .stateSlots, .snapshots, .parents: continue
       }
       inputs.operands[operand] = .numbers(values)
     }

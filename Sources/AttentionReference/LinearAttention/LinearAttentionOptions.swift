@@ -67,6 +67,11 @@ public struct LinearAttentionOptions: Sendable {
   public var starts: [Int]?
   /// Numbers of documents, `[B, T]`: the state is cleared where one differs from the token before.
   public var sequenceIDs: [Int]?
+  /// The token after which each token comes, `[B, T]`, counted in its sequence; −1, and what is not before the token,
+  /// stands for the initial state. Nil where each comes after the one before it.
+  public var parents: [Int]?
+  /// Whether the state after every token is an output.
+  public var keepsSnapshots = false
 
   /// Plain linear attention.
   public init() {}
@@ -80,4 +85,6 @@ public struct LinearAttentionOutput: Sendable {
   public let state: [Double]
   /// The normaliser's last z, `[N, H, K]`: the sum of keys, decayed like the state.
   public let sum: [Double]
+  /// The state after each token, `[B, T, H, K, V]`, 0 for tokens outside of every sequence; empty if not kept.
+  public let snapshots: [Double]
 }

@@ -33,28 +33,39 @@ public func linearAttention(
   let heads = problem.sequences.count * sizes.valueHeads
   var o = [Double](repeating: 0, count: sizes.oCount)
   var states = options.initialState ?? [Double](repeating: 0, count: heads * sizes.stateCount)
+  var snapshots = [Double](
+    repeating: 0, count: options.keepsSnapshots ? sizes.gateCount * sizes.stateCount : 0)
   var sums = options.initialSum ?? [Double](repeating: 0, count: heads * sizes.keyChannels)
   o.withUnsafeMutableBufferPointer { o in
     states.withUnsafeMutableBufferPointer { states in
-      sums.withUnsafeMutableBufferPointer { sums in
-        // Heads of sequences share nothing but what they read.
-        nonisolated(unsafe) let o = o
-        nonisolated(unsafe) let states = states
-        nonisolated(unsafe) let sums = sums
-        DispatchQueue.concurrentPerform(iterations: heads) { index in
-          let (sequence, head) = index.quotientAndRemainder(dividingBy: sizes.valueHeads)
-          var run = LinearAttentionRun(
-            problem, sequence: sequence, head: head,
-            state: states[index * sizes.stateCount..<(index + 1) * sizes.stateCount],
-            sum: sums[index * sizes.keyChannels..<(index + 1) * sizes.keyChannels])
-          run.evaluate { place, value in o[place] = value }
-          for i in 0..<sizes.stateCount { states[index * sizes.stateCount + i] = run.state[i] }
-          for i in 0..<sizes.keyChannels { sums[index * sizes.keyChannels + i] = run.sum[i] }
+      snapshots.withUnsafeMutableBufferPointer { snapshots in
+        sums.withUnsafeMutableBufferPointer { sums in
+          nonisolated(unsafe) let snapshots = snapshots
+          // Heads of sequences share nothing but what they read.
+          nonisolated(unsafe) let o = o
+          nonisolated(unsafe) let states = states
+          nonisolated(unsafe) let sums = sums
+          DispatchQueue.concurrentPerform(iterations: heads) { index in
+            let (sequence, head) = index.quotientAndRemainder(dividingBy: sizes.valueHeads)
+            var run = LinearAttentionRun(
+              problem, sequence: sequence, head: head,
+              state: states[index * sizes.stateCount..<(index + 1) * sizes.stateCount],
+              sum: sums[index * sizes.keyChannels..<(index + 1) * sizes.keyChannels])
+            run.evaluate { place, value in
+              o[place] = value
+            } keep: { token, state in
+              let place = (token * sizes.valueHeads + head) * sizes.stateCount
+              guard options.keepsSnapshots else { return }
+              for i in state.indices { snapshots[place + i] = state[i] }
+            }
+            for i in 0..<sizes.stateCount { states[index * sizes.stateCount + i] = run.state[i] }
+            for i in 0..<sizes.keyChannels { sums[index * sizes.keyChannels + i] = run.sum[i] }
+          }
         }
       }
     }
   }
-  return LinearAttentionOutput(o: o, state: states, sum: sums)
+  return LinearAttentionOutput(o: o, state: states, sum: sums, snapshots: snapshots)
 }
 
 /// The arguments, checked.
@@ -107,6 +118,10 @@ struct LinearAttentionProblem: Sendable {
       options.sequenceIDs.map { $0.count == sizes.batch * sizes.tokens } ?? true,
       "sequenceIDs needs one number for each token")
     precondition(
+      options.parents.map { $0.count == sizes.batch * sizes.tokens && options.sequenceIDs == nil }
+        ?? true,
+      "parents needs one number for each token, and no sequenceIDs")
+    precondition(
       options.erases || (options.eraseKeys == nil && options.eraseGates == nil),
       "only the delta rule erases")
     precondition(
@@ -157,9 +172,14 @@ private struct LinearAttentionRun {
 
   private var keyHead: Int { head / (sizes.valueHeads / sizes.keyHeads) }
 
-  /// Steps over all tokens; `store` gets elements of the output by their index.
-  mutating func evaluate(_ store: (Int, Double) -> Void) {
+  /// Steps over all tokens; `store` gets elements of the output by their index, `keep` the state after a token.
+  mutating func evaluate(_ store: (Int, Double) -> Void, keep: (Int, [Double]) -> Void) {
+    let initial = state
+    var kept: [[Double]] = []
     for token in sequence {
+      if let parent = options.parents?[token] {
+        state = kept.indices.contains(parent) ? kept[parent] : initial
+      }
       let reset = options.sequenceIDs.map {
         token > sequence.lowerBound && $0[token] != $0[token - 1]
       }
@@ -170,6 +190,8 @@ private struct LinearAttentionRun {
       if options.readsBeforeUpdate { read(token, withBonus: true, store) }
       update(token)
       if options.causal, !options.readsBeforeUpdate { read(token, withBonus: false, store) }
+      keep(token, state)
+      if options.parents != nil { kept.append(state) }
     }
     guard !options.causal else { return }
     for token in sequence { read(token, withBonus: false, store) }

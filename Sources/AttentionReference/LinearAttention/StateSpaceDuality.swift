@@ -63,7 +63,8 @@ public func stateSpaceDuality(
     if let skip = options.skip { y[index] += skip[row % heads] * x[index] }
     if let z = options.outputGate?[index] { y[index] *= z / (1 + .exp(-z)) }
   }
-  return LinearAttentionOutput(o: y, state: result.state, sum: result.sum)
+  return LinearAttentionOutput(
+    o: y, state: result.state, sum: result.sum, snapshots: result.snapshots)
 }
 
 /// Gated slot attention in Double: two linear attentions over M slots with a softmax between.

@@ -5,7 +5,7 @@ struct LinearAttentionBlock {
     case query, key, value, output, headDecay, decay, keyDecay, valueDecay, beta, eraseKeys
     case eraseGates, writeGates, lowRankA, lowRankB, bonus, initialState, finalState, starts
     case sequenceIDs, stateSlots, timeStep, rate, skip, outputGate, timeStepBias, denominators
-    case carry, records, parts
+    case carry, records, parts, snapshots, parents
   }
 
   private struct Entry {
@@ -16,7 +16,7 @@ struct LinearAttentionBlock {
   /// Bytes of one tensor's entry.
   private static let tensorByteCount = 24
   /// Bytes of the scalars behind the tensors.
-  private static let scalarByteCount = 16
+  private static let scalarByteCount = 24
   /// Bytes of the block.
   static let byteCount = Slot.allCases.count * tensorByteCount + scalarByteCount
 
@@ -61,6 +61,8 @@ struct LinearAttentionBlock {
     } else {
       append(UInt32(0))
     }
+    append(UInt32(request.longestSequence))
+    append(UInt32(0))
     return bytes
   }
 }

@@ -105,6 +105,10 @@ struct LinearAttentionBindings {
       guard let slot = operand.slot, operand != .initialState, operand != .finalState else {
         continue
       }
+      if operand == .snapshots {
+        block.setState(slot, buffer.address, columns: request.valueHeadSize)
+        continue
+      }
       block.set(slot, buffer.address, request.view(of: operand)?.strides)
     }
     let columns = isSum ? 1 : request.valueHeadSize

@@ -51,9 +51,15 @@ public enum LinearAttentionOperand: String, Sendable, Hashable, Codable, CaseIte
   case skip
   /// z, whose SiLU multiplies the output: [B, T, H, V], of the values' type.
   case outputGate
+  /// The state after every token, written: f32 [N, L, H, K, V], L the most tokens of a sequence. With them as the
+  /// slots of the next call's initial states (slot n · L + t), rejected drafts are rolled back without a copy.
+  case snapshots
+  /// The token after which each token of a tree of drafts comes: Int32 [B, T], counted in its sequence; −1, and what
+  /// is not before the token, stands for the initial state (as STree does).
+  case parents
 
   /// Whether the kernel writes it.
-  public var isWritten: Bool { self == .finalState || self == .finalSum }
+  public var isWritten: Bool { self == .finalState || self == .finalSum || self == .snapshots }
 
   /// What may lie in the same memory although this one is written.
   var partner: LinearAttentionOperand? {
@@ -84,6 +90,8 @@ public enum LinearAttentionOperand: String, Sendable, Hashable, Codable, CaseIte
     case .timeStepBias: .timeStepBias
     case .skip: .skip
     case .outputGate: .outputGate
+    case .snapshots: .snapshots
+    case .parents: .parents
     case .initialState, .finalState, .initialSum, .finalSum: []
     }
   }
@@ -112,6 +120,8 @@ public enum LinearAttentionOperand: String, Sendable, Hashable, Codable, CaseIte
     case .timeStepBias: .timeStepBias
     case .skip: .skip
     case .outputGate: .outputGate
+    case .snapshots: .snapshots
+    case .parents: .parents
     case .initialSum, .finalSum: nil
     }
   }
@@ -146,6 +156,8 @@ struct LinearAttentionOptionBits: OptionSet, Sendable, Hashable {
   static let retention = Self(rawValue: 1 << 22)
   static let noOutput = Self(rawValue: 1 << 23)
   static let noUpdate = Self(rawValue: 1 << 24)
+  static let snapshots = Self(rawValue: 1 << 25)
+  static let parents = Self(rawValue: 1 << 26)
 
   init(rawValue: UInt32) {
     self.rawValue = rawValue

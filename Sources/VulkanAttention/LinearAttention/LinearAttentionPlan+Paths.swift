@@ -49,6 +49,9 @@ extension LinearAttentionPlan {
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ path: AttentionPath?
   ) -> String? {
     if let path, path != .row { return "the chunked form has the path row only" }
+    if request.operands.contains(.snapshots) {
+      return "states after every token are left token by token"
+    }
     if request.operands.contains(.lowRankA),
       request.readsBeforeUpdate || request.operands.contains(.valueDecay)
     {

@@ -26,7 +26,7 @@ extension LinearAttentionRequest {
     case .decay, .keyDecay, .valueDecay, .beta, .eraseGates, .writeGates, .timeStep: gateType
     case .eraseKeys, .lowRankA, .lowRankB: elementType
     case .outputGate: valueType
-    case .sequenceStarts, .sequenceIDs, .stateSlots: nil
+    case .sequenceStarts, .sequenceIDs, .stateSlots, .parents: nil
     default: .f32
     }
   }
@@ -48,6 +48,7 @@ extension LinearAttentionRequest {
     case .bonus: valueHeads * keyHeadSize * 4
     case .initialState, .finalState: stateByteCount(columns: valueHeadSize) ?? 0
     case .initialSum, .finalSum: stateByteCount(columns: 1) ?? 0
+    case .snapshots: snapshotByteCount ?? 0
     case .sequenceStarts: (sequenceCount + 1) * 4
     case .stateSlots: sequenceCount * 4
     default: 0
@@ -64,6 +65,14 @@ extension LinearAttentionRequest {
       by: max(stateCount, sequenceCount))
     guard !all.overflow, all.partialValue <= 1 << 50 else { return nil }
     return state.partialValue * 4 * stateCount
+  }
+
+  /// The bytes of the states after all tokens; nil where they cannot be counted.
+  var snapshotByteCount: Int? {
+    let state = valueHeads * keyHeadSize * valueHeadSize * 4
+    let states = sequenceCount.multipliedReportingOverflow(by: longestSequence)
+    let all = states.partialValue.multipliedReportingOverflow(by: state)
+    return !states.overflow && !all.overflow && all.partialValue <= 1 << 50 ? all.partialValue : nil
   }
 
   func view(of tensor: Tensor) -> TensorView {
@@ -90,7 +99,7 @@ extension LinearAttentionRequest {
     case .keyDecay, .eraseGates, .lowRankA, .lowRankB: channels = keyHeadSize
     case .eraseKeys: (channels, heads) = (keyHeadSize, keyHeads)
     case .valueDecay, .writeGates, .outputGate: channels = valueHeadSize
-    case .sequenceIDs: (channels, heads) = (1, 1)
+    case .sequenceIDs, .parents: (channels, heads) = (1, 1)
     default: return nil
     }
     let rows =

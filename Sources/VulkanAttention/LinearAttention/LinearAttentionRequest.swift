@@ -204,6 +204,9 @@ public struct LinearAttentionRequest: Sendable, Hashable {
     guard stateByteCount(columns: valueHeadSize) != nil else {
       throw .tooLarge(tensor: "finalState")
     }
+    guard !self.operands.contains(.snapshots) || snapshotByteCount != nil else {
+      throw .tooLarge(tensor: "snapshots")
+    }
   }
 
   private static func check(
@@ -290,6 +293,13 @@ extension LinearAttentionRequest {
         name: "isCausal", value: "false",
         allowed: "false only without readsBeforeUpdate, sequenceIDs, skip and outputGate")
     }
+    for operand in [LinearAttentionOperand.snapshots, .parents]
+    where has(operand) && (!isCausal || normalizer != .none) {
+      throw refuse(operand, "only where isCausal is true and without a normaliser")
+    }
+    if has(.parents), !has(.snapshots) || has(.sequenceIDs) {
+      throw refuse(.parents, "only with snapshots, from which it goes on, and without sequenceIDs")
+    }
     if normalizer == .none {
       for operand in [LinearAttentionOperand.initialSum, .finalSum] where has(operand) {
         throw refuse(operand, "only with a normaliser")
@@ -314,7 +324,8 @@ extension LinearAttentionRequest {
       }
     }
     for (operand, strides) in operandStrides.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-      guard has(operand), view(of: operand) != nil, operand != .sequenceIDs else {
+      guard has(operand), view(of: operand) != nil, operand != .sequenceIDs, operand != .parents
+      else {
         throw .invalidArgument(
           name: "operandStrides.\(operand.rawValue)", value: "\(strides)",
           allowed: "strides of operands that are given and have tokens and heads")

@@ -81,11 +81,99 @@ struct LinearAttentionKernelTests {
     expectReference(try await problem.run(plan, on: device), problem, "before")
   }
 
-  @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup])
+  @Test(arguments: LinearWay.allCases)
   func lowRank(_ way: LinearWay) async throws {
     let problem = LinearProblem(try request([.keyDecay, .lowRankA, .lowRankB, .initialState]))
     let plan = try way.plan(problem.request, on: device.capabilities)
     expectReference(try await problem.run(plan, on: device), problem, "low rank")
+  }
+
+  /// Rejected drafts are rolled back by taking the state after the last accepted one.
+  @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup])
+  func snapshots(_ way: LinearWay) async throws {
+    let problem = LinearProblem(
+      try LinearAttentionRequest(
+        batchSize: 2, tokens: 5, keyHeads: 1, valueHeads: 2, keyHeadSize: 16, valueHeadSize: 12,
+        erases: true, operands: [.beta, .decay, .initialState, .finalState, .snapshots]))
+    // Two tokens of a dispatch: states go from one to the next.
+    let plan = try way.plan(problem.request, on: device.capabilities) {
+      $0.operations = 6 * 16 * 12 * 2 * 2 * 2
+    }
+    #expect(plan.pieceCount > 1)
+    let result = try await problem.run(plan, on: device)
+    expectReference(result, problem, "with snapshots")
+    expectClose(
+      result.snapshots, to: problem.reference().snapshots, within: 1e-5, "snapshots")
+    let state = 2 * 16 * 12
+    #expect(Array(result.snapshots[4 * state..<5 * state]) == Array(result.state[..<state]))
+
+    // Sequence 0 goes on after two tokens, sequence 1 after four: slots n · L + t.
+    var next = LinearProblem(
+      try LinearAttentionRequest(
+        batchSize: 2, tokens: 1, keyHeads: 1, valueHeads: 2, keyHeadSize: 16, valueHeadSize: 12,
+        erases: true, stateCount: 10, operands: [.beta, .decay, .initialState, .stateSlots]),
+      seed: 2)
+    next.numbers[.initialState] = result.snapshots
+    next.integers[.stateSlots] = [1, 5 + 3]
+    let after = try await next.run(way.plan(next.request, on: device.capabilities), on: device)
+    var separate = LinearProblem(
+      try LinearAttentionRequest(
+        batchSize: 2, tokens: 1, keyHeads: 1, valueHeads: 2, keyHeadSize: 16, valueHeadSize: 12,
+        erases: true, operands: [.beta, .decay, .initialState]), seed: 2)
+    for operand in [LinearAttentionOperand.beta, .decay] {
+      separate.numbers[operand] = next.numbers[operand]
+    }
+    (separate.q, separate.k, separate.v) = (next.q, next.k, next.v)
+    separate.numbers[.initialState] =
+      Array(result.snapshots[state..<2 * state]) + Array(result.snapshots[8 * state..<9 * state])
+    expectClose(after.o, to: separate.reference().o, within: 1e-5, "after the roll-back")
+  }
+
+  /// A tree of drafts gives each branch what it would give alone; a parent that is none is the initial state.
+  @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup], [false, true])
+  func trees(_ way: LinearWay, _ isPacked: Bool) async throws {
+    var problem = LinearProblem(
+      try LinearAttentionRequest(
+        batchSize: isPacked ? 1 : 2, tokens: 14, keyHeads: 1, valueHeads: 2, keyHeadSize: 16,
+        valueHeadSize: 12, packedSequences: isPacked ? 2 : nil, longestSequence: isPacked ? 8 : nil,
+        operands: [.keyDecay, .initialState, .finalState, .snapshots, .parents]))
+    let tree: [Int32] = [-1, 0, 0, 1, 1, 2, -1, 6, 90, 3, -7, 11, 4, 0]
+    problem.integers[.parents] = isPacked ? tree : tree + tree.reversed()
+    if isPacked { problem.integers[.sequenceStarts] = [0, 8, 14] }
+    let expected = problem.reference()
+    for operations: Double in [1e9, 6 * 16 * 12 * 2 * 2 * 3] {
+      let plan = try way.plan(problem.request, on: device.capabilities) {
+        $0.operations = operations
+      }
+      let result = try await problem.run(plan, on: device)
+      expectReference(result, problem, "tree")
+      // Where sequences are packed, the second one's states begin at L tokens of states.
+      let state = 2 * 16 * 12
+      let first = isPacked ? 8 * state : result.snapshots.count
+      expectClose(
+        Array(result.snapshots[..<first]), to: Array(expected.snapshots[..<first]), within: 1e-5,
+        "snapshots")
+      if isPacked {
+        expectClose(
+          Array(result.snapshots[first..<first + 6 * state]),
+          to: Array(expected.snapshots[first...]), within: 1e-5, "snapshots of the second")
+      }
+    }
+    // The branch 0, 1, 3 alone.
+    let branch = [0, 1, 3]
+    func rows(_ values: [Float], _ width: Int) -> [Float] {
+      branch.flatMap { token in Array(values[token * width..<(token + 1) * width]) }
+    }
+    var alone = LinearProblem(
+      try LinearAttentionRequest(
+        tokens: 3, keyHeads: 1, valueHeads: 2, keyHeadSize: 16, valueHeadSize: 12,
+        operands: [.keyDecay, .initialState]))
+    (alone.q, alone.k) = (rows(problem.q, 16), rows(problem.k, 16))
+    alone.v = rows(problem.v, 24)
+    alone.numbers[.keyDecay] = rows(problem.numbers[.keyDecay] ?? [], 32)
+    alone.numbers[.initialState] = Array(problem.numbers[.initialState]?.prefix(2 * 16 * 12) ?? [])
+    expectClose(
+      rows(expected.o.map { Float($0) }, 24), to: alone.reference().o, within: 1e-6, "branch")
   }
 
   @Test(
@@ -236,7 +324,7 @@ struct LinearAttentionKernelTests {
       state = result.state
       o += result.o
     }
-    expectReference(LinearResult(o: o, state: state, sum: []), whole, "steps")
+    expectReference(LinearResult(o: o, state: state, sum: [], snapshots: []), whole, "steps")
   }
 
   /// No token sees a later one.

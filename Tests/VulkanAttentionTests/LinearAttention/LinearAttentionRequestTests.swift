@@ -50,6 +50,13 @@ import Testing
     Refusal("operands.finalSum") { try request(operands: [.finalSum]) },
     Refusal("operands.sequenceStarts") { try request(operands: [.sequenceStarts]) },
     Refusal("operands.eraseKeys") { try request(operands: [.eraseKeys]) },
+    Refusal("operands.snapshots") {
+      try request(isCausal: false, operands: [.snapshots])
+    },
+    Refusal("operands.parents") { try request(operands: [.parents]) },
+    Refusal("operands.parents") {
+      try request(operands: [.parents, .snapshots, .sequenceIDs])
+    },
     Refusal("operands.lowRankA") { try request(operands: [.lowRankA]) },
     Refusal("operands.lowRankB") { try request(operands: [.lowRankB]) },
     Refusal("operands.lowRankA") {
@@ -189,6 +196,6 @@ import Testing
   @Test func blockOfTensors() throws {
     let request = try LinearAttentionRequest(tokens: 8, valueHeads: 2, keyHeadSize: 16)
     #expect(LinearAttentionBlock(request).bytes.count == LinearAttentionBlock.byteCount)
-    #expect(LinearAttentionBlock.Slot.allCases.count == 29)
+    #expect(LinearAttentionBlock.Slot.allCases.count == 31)
   }
 }

@@ -37,8 +37,8 @@ struct LinearProblem: Sendable {
       case .eraseKeys, .lowRankA: numbers[operand] = unit(random.normal(count))
       case .lowRankB: numbers[operand] = (numbers[.lowRankA] ?? []).map { -0.5 * $0 }
       case .initialSum: numbers[operand] = random.normal(count).map { $0.magnitude + 1 }
-      case .finalState, .finalSum: continue
-      case .sequenceStarts, .sequenceIDs, .stateSlots: continue
+      case .finalState, .finalSum, .snapshots: continue
+      case .sequenceStarts, .sequenceIDs, .stateSlots, .parents: continue
       default: numbers[operand] = random.normal(count)
       }
     }
@@ -72,6 +72,8 @@ struct LinearProblem: Sendable {
     options.initialState = values(.initialState)
     options.initialSum = values(.initialSum)
     options.starts = integers[.sequenceStarts]?.map { Int($0) }
+    options.parents = integers[.parents]?.map { Int($0) }
+    options.keepsSnapshots = request.operands.contains(.snapshots)
     options.sequenceIDs = integers[.sequenceIDs]?.map { Int($0) }
     return linearAttention(
       q: q.map(Double.init), k: k.map(Double.init), v: v.map(Double.init),
@@ -128,7 +130,8 @@ struct LinearProblem: Sendable {
     }
     return LinearResult(
       o: try await device.download(Float.self, from: buffers.output),
-      state: try await download(.finalState), sum: try await download(.finalSum))
+      state: try await download(.finalState), sum: try await download(.finalSum),
+      snapshots: try await download(.snapshots))
   }
 }
 
@@ -137,6 +140,7 @@ struct LinearResult: Sendable {
   let o: [Float]
   let state: [Float]
   let sum: [Float]
+  let snapshots: [Float]
 }
 
 /// A form on a path.
