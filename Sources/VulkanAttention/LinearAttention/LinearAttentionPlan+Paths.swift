@@ -8,6 +8,21 @@ extension LinearAttentionPlan {
   /// From so many updates of a sequence on, preparing blocks of them pays.
   static func fewestRowsToChunk(_ device: DeviceCapabilities) -> Int { 32 }
 
+  /// Whether walking tokens is faster than blocks however many there are. A processor gains nothing from blocks by
+  /// themselves: the recurrence has the fewest operations, and its state is as near. Blocks pay where what is done for
+  /// a token apart from its columns is dear (exponentials of key channels or time steps) and K large. B1 T4096 H8 f32
+  /// on two cores without AVX-512 (lavapipe of Mesa 26.1.6, other load, medians in ms, token by token / by blocks):
+  ///
+  ///             lightning   scalar decay        SSD        GLA   gated delta        KDA
+  ///     D=64      13 / 47                              36 / 77      56 / 103   81 / 107
+  ///     D=128    88 / 130      117 / 151  407 / 188  260 / 205     212 / 262  405 / 286
+  private static func walksTokens(
+    _ request: LinearAttentionRequest, _ device: DeviceCapabilities
+  ) -> Bool {
+    device.kind == .cpu
+      && (request.keyHeadSize < 128 || request.operands.isDisjoint(with: [.keyDecay, .timeStep]))
+  }
+
   /// Chooses form, path and tile.
   static func choose(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities,
@@ -21,6 +36,8 @@ extension LinearAttentionPlan {
       if let reason = chunkRefusal(request, device, path) {
         if isAsked { throw .pathUnavailable(path: path ?? .row, reason: reason) }
         explanation.append("chunk: \(reason)")
+      } else if !isAsked, walksTokens(request, device) {
+        explanation.append("chunk: a processor is faster token by token")
       } else if isAsked || rows >= fewest {
         explanation.append(
           isAsked ? "chunk row: asked for" : "chunk row: \(rows) updates of a sequence")

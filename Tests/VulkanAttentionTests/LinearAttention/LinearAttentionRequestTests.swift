@@ -147,13 +147,23 @@ import Testing
   }
 
   @Test func choosesByLength() throws {
-    let device = try SampleDevice.software.capabilities()
-    func plan(_ tokens: Int) throws -> LinearAttentionPlan {
-      try LinearAttentionPlan(
-        LinearAttentionRequest(tokens: tokens, valueHeads: 2, keyHeadSize: 64), device: device)
-    }
-    #expect(try plan(1).form == .recurrent && plan(1000).form == .chunk)
+    let software = try SampleDevice.software.capabilities()
     let gpu = try SampleDevice.nvidia.capabilities()
+    func form(
+      _ tokens: Int, _ size: Int, _ operands: Set<LinearAttentionOperand> = [],
+      on device: DeviceCapabilities
+    ) throws -> LinearAttentionForm {
+      try LinearAttentionPlan(
+        LinearAttentionRequest(
+          tokens: tokens, valueHeads: 2, keyHeadSize: size, operands: operands), device: device
+      ).form
+    }
+    #expect(try form(1, 64, on: gpu) == .recurrent && form(1000, 64, on: gpu) == .chunk)
+    // A processor walks tokens, but for dear gates over large heads.
+    #expect(try form(1000, 128, on: software) == .recurrent)
+    #expect(try form(1000, 64, [.keyDecay], on: software) == .recurrent)
+    #expect(try form(1000, 128, [.keyDecay], on: software) == .chunk)
+    #expect(try form(1, 128, [.keyDecay], on: software) == .recurrent)
     let request = try LinearAttentionRequest(tokens: 1, valueHeads: 2, keyHeadSize: 64)
     #expect(try LinearAttentionPlan(request, device: gpu).path == .subgroup)
     #expect(throws: AttentionError.self) {
