@@ -77,7 +77,12 @@ struct DeltaModelTests {
   @Test func gatedDeltaNet() async throws {
     var problem = try problem([.beta, .decay])
     problem.k = try await steps.features(
-      problem.k.map { 3 * $0 }, .l2Norm(epsilon: 0), tokens: 20, heads: 2)
+      problem.q, .l2Norm(epsilon: 0), tokens: 20, heads: 2)
+    let unit = (0..<320).map { index in
+      let row = row(problem.q, index / 16, index / 8 % 2, 8)
+      return row[index % 8] / row.reduce(0) { $0 + $1 * $1 }.squareRoot()
+    }
+    expectClose(problem.k, to: unit, within: 1e-6, "keys of length 1")
     let expected = recurrence(problem) { t, h in
       let (transition, added) = householder(problem, t, h)
       return (exp(shape.at(problem.numbers[.decay] ?? [], t, h)) * transition, added)
