@@ -29,7 +29,8 @@ struct CheckCommand: AsyncParsableCommand {
 
       Statistics and merges have one shader each and take no path. The gates of statistics are 2e-5 \
       (of an entropy 2e-4 absolute), that of a merged log-sum-exp is 1e-5. Linear attention runs in each \
-      of its forms where paths are named; its states have the gate of f32.
+      of its forms where paths are named; its states have the gate of f32. Feature maps, norms with gates \
+      and short convolutions are checked with it, each on its only path.
 
       The exit status is 1 where a case fails, and where no case could run; 130 after Ctrl-C.
       """)
@@ -82,7 +83,9 @@ struct CheckCommand: AsyncParsableCommand {
           paths.allPaths
             ? AttentionPath.allCases.map { AttentionPathChoice($0) }
             : paths.path.isEmpty ? [.automatic] : paths.path)
-      case .linear: LinearAttentionCheck.runs(depth, paths.linearChoices).filter { isAsked($0.id) }
+      case .linear:
+        (LinearAttentionCheck.runs(depth, paths.linearChoices) + LinearPartsCheck.runs(depth))
+          .filter { isAsked($0.id) }
       }
     guard !(subject == .attention ? attentions.isEmpty : others.isEmpty) else {
       throw CommandFailure(.wrongInput, "no case of this grid has \"\(only ?? "")\" in its id")

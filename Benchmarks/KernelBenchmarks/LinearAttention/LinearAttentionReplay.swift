@@ -37,6 +37,7 @@ public struct LinearAttentionReplay: Sendable {
         request, device: device.capabilities,
         form: choice.form ?? (choice.path == nil ? hint : nil), path: choice.path)
       let tensors = try await LinearAttentionTensors(linearCase.inputs(), for: plan, on: device)
+      try await mapFeatures(of: linearCase, into: tensors.buffers)
       try await LinearAttentionKernel(plan, on: device).run(tensors.buffers)
       return compare(try await tensors.read(), with: linearCase, path: plan.wayName)
     } catch let error as AttentionError {
@@ -45,6 +46,49 @@ public struct LinearAttentionReplay: Sendable {
     } catch {
       return ended(.failed("\(error)"))
     }
+  }
+
+  /// Maps q and k on the device to where the attention reads them.
+  private func mapFeatures(
+    of linearCase: LinearAttentionCase, into buffers: LinearAttentionBuffers
+  ) async throws {
+    guard linearCase.feature != .none else { return }
+    let attention = try linearCase.request()
+    var starts: DeviceBuffer?
+    if let values = linearCase.inputs[.starts]?.integers() {
+      starts = try await device.makeBuffer(values.map { Int32($0) }, label: "starts")
+    }
+    for (tensor, output, strides) in [
+      (linearCase.q, buffers.query, attention.queryStrides),
+      (linearCase.k, buffers.key, attention.keyStrides),
+    ] {
+      let request = try FeatureMapRequest(
+        batchSize: linearCase.batch, tokens: linearCase.tokens, heads: linearCase.keyHeads,
+        channels: linearCase.keyChannels, map: linearCase.featureMap,
+        elementType: tensor.elementType, outputType: attention.elementType,
+        packedSequences: attention.packedSequences, outputStrides: strides)
+      let plan = try FeatureMapPlan(request, device: device.capabilities)
+      var maps = FeatureMapBuffers(
+        input: try await input(tensor, for: request), output: output, sequenceStarts: starts)
+      if plan.scratchByteCount > 0 {
+        maps.scratch = try device.makeBuffer(byteCount: plan.scratchByteCount, label: "scratch")
+      }
+      let recorder = try device.makeRecorder()
+      try FeatureMapKernel(plan, on: device).record(maps, into: recorder)
+      try await device.submit(recorder).completed()
+    }
+  }
+
+  /// A case's q or k as it is in the file, with NaN behind it.
+  private func input(
+    _ tensor: CaseTensor, for request: FeatureMapRequest
+  ) async throws -> DeviceBuffer {
+    let memory = TensorMemory(
+      batch: request.batchSize, tokens: request.tokens, heads: request.heads,
+      channels: request.channels, strides: request.strides, elementType: request.elementType,
+      byteCount: request.inputByteCount)
+    return try await device.makeBuffer(memory.encode(tensor.floats()), label: "x")
+      .slice(0..<request.inputByteCount)
   }
 
   private func compare(
@@ -81,13 +125,13 @@ public struct LinearAttentionReplay: Sendable {
 }
 
 extension LinearAttentionCase {
-  /// The feature map as the reference knows it: maps are applied on the host.
-  private var featureMap: FeatureMap {
+  /// The feature map as the kernels know it.
+  fileprivate var featureMap: AttentionFeatureMap {
     switch feature {
     case .none: .identity
     case .relu: .relu
     case .elu1: .eluPlusOne
-    case .taylor2: .taylor2
+    case .taylor2: .taylor2(.full)
     case .softmax: .softmax
     }
   }
@@ -127,13 +171,13 @@ extension LinearAttentionCase {
   }
 
   func inputs() -> LinearAttentionInputs {
-    func mapped(_ tensor: CaseTensor) -> [Float] {
-      guard feature != .none else { return tensor.floats() }
-      return featureMap.mapped(tensor.doubles(), heads: keyHeads, channels: keyChannels).map {
-        Float($0)
-      }
+    // Where the kernel of feature maps writes, there is NaN before.
+    func poisoned(_ tensor: CaseTensor) -> [Float] {
+      feature == .none
+        ? tensor.floats()
+        : [Float](repeating: .nan, count: batch * tokens * keyHeads * stateRows)
     }
-    var result = LinearAttentionInputs(query: mapped(q), key: mapped(k), value: v.floats())
+    var result = LinearAttentionInputs(query: poisoned(q), key: poisoned(k), value: v.floats())
     for (operand, tensor) in operandInputs {
       result.operands[operand] =
         tensor.integers().map { .integers($0.map { Int32($0) }) } ?? .numbers(tensor.floats())
