@@ -62,7 +62,7 @@ import Testing
     expectEqual(
       CompanionReference.softmax([0, 0, 2, 0, -.infinity, -.infinity], channels: 2, scale: 0.5),
       [0.5, 0.5, e / (e + 1), 1 / (e + 1), 0, 0])
-    #expect(CompanionReference.softmax([.nan, 1], channels: 2).allSatisfy(\.isNaN))
+    #expect(CompanionReference.softmax([.nan, 1], channels: 2).allSatisfy { $0.isNaN })
   }
 
   @Test func embedding() {
@@ -70,7 +70,7 @@ import Testing
       [([1, 2, 3, 4], [1, 0]), ([10, 20], [0, 0])], channels: 2, scale: 2)
     expectEqual(y, [26, 48, 22, 44])
     let outside = CompanionReference.embedded([([1, 2], [0, 1, -1])], channels: 2)
-    #expect(outside[..<2] == [1, 2] && outside[2...].allSatisfy(\.isNaN))
+    #expect(outside[..<2] == [1, 2] && outside[2...].allSatisfy { $0.isNaN })
   }
 
   @Test("Draws from 1/8, 1/2, 1/8, 1/4, cut in every way")
