@@ -42,6 +42,11 @@ let package = Package(
       name: "vkattn", dependencies: ["KernelBenchmarks", argumentParser, logging],
       path: "Tools/vkattn"),
 
+    // Examples.
+    .executableTarget(
+      name: "embed-sentences", dependencies: ["VulkanAttention", argumentParser],
+      path: "Tools/examples/EmbedSentences"),
+
     // Tests mirror Sources.
     .target(
       name: "TestSupport", dependencies: ["VulkanAttention", "AttentionReference"],
@@ -55,6 +60,7 @@ let package = Package(
       name: "VulkanAttentionTests",
       dependencies: ["TestSupport", "VulkanAttention", "KernelBenchmarks", "CaseFiles"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "KernelBenchmarks", "vkattn"]),
+    .testTarget(name: "ExampleTests", dependencies: ["TestSupport", "embed-sentences"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -39,6 +39,7 @@ import VulkanAttention
   @Test(arguments: [
     ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "nothing"],
     ["check", "merge", "--path", "row"], ["check", "statistics", "--all-paths"],
+    ["check", "companions", "--path", "row"],
     ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay", "/"],
     ["bench", "--samples", "0"], ["plan", "--shape", "S1,H1,D8", "--explain"],
     ["bench", "--peer-timeout", "0"], ["bench", "--shape", "S1"],
@@ -162,6 +163,10 @@ import VulkanAttention
     let merge = await run("check", "merge", "--quick", "--only", "f32/N5-R7-H2-E59-neutral")
     #expect(
       merge.status == 0 && merge.output.contains("1 of 1 cases passed"), "\(merge.output)")
+    let companions = await run("check", "companions", "--quick", "--only", "rms/f32/N3-D96")
+    #expect(
+      companions.status == 0 && companions.output.contains("1 of 1 cases passed"),
+      "\(companions.output)")
     let file = try temporaryFile("bench.json", [])
     let bench = await run(
       "bench", "--shape", "S16,H2,D64", "--samples", "2", "--json", file)

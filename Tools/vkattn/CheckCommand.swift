@@ -21,6 +21,7 @@ struct CheckCommand: AsyncParsableCommand {
         vkattn check merge --full
         vkattn check decode --all-paths
         vkattn check linear --all-paths
+        vkattn check companions
 
       A line for every case, with what it took, then a table of the worst errors. Ctrl-C ends the check \
       with the table so far. Where a path runs with its tuned tile and with another one, as with \
@@ -30,7 +31,7 @@ struct CheckCommand: AsyncParsableCommand {
       Statistics and merges have one shader each and take no path. The gates of statistics are 2e-5 \
       (of an entropy 2e-4 absolute), that of a merged log-sum-exp is 1e-5. Linear attention runs in each \
       of its forms where paths are named; its states have the gate of f32. Feature maps, norms with gates \
-      and short convolutions are checked with it, each on its only path.
+      and short convolutions are checked with it, each on its only path. Companions run on every path.
 
       The exit status is 1 where a case fails, and where no case could run; 130 after Ctrl-C.
       """)
@@ -61,8 +62,12 @@ struct CheckCommand: AsyncParsableCommand {
 
   func validate() throws {
     if quick, full { throw ValidationError("--quick and --full exclude each other") }
-    if subject == .statistics || subject == .merge, paths.allPaths || !paths.path.isEmpty {
-      throw ValidationError("\(subject.rawValue) has one shader and takes no path")
+    let takesNoPath: [CheckSubject] = [.statistics, .merge, .companions]
+    if takesNoPath.contains(subject), paths.allPaths || !paths.path.isEmpty {
+      throw ValidationError(
+        subject == .companions
+          ? "companions run on every path they have, and take none"
+          : "\(subject.rawValue) has one shader and takes no path")
     }
   }
 
@@ -78,6 +83,7 @@ struct CheckCommand: AsyncParsableCommand {
       case .attention: [CheckRun]()
       case .statistics: AttentionStatisticsCheck.runs(depth).filter { isAsked($0.id) }
       case .merge: StateMergeCheck.runs(depth).filter { isAsked($0.id) }
+      case .companions: CompanionCheck.runs(depth).filter { isAsked($0.id) }
       case .decode:
         decodes(
           paths.allPaths

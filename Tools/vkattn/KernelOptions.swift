@@ -22,6 +22,8 @@ enum CheckSubject: String, ExpressibleByArgument, CaseIterable {
   case decode
   /// Linear attention and its gated kin.
   case linear
+  /// The kernels around an attention: norms, matrix products, activations, sampling.
+  case companions
 }
 
 /// Which ways of a kernel a command runs.

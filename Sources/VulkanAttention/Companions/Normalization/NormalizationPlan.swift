@@ -1,0 +1,42 @@
+internal import ShaderLibrary
+
+/// How a normalisation runs on a device.
+public struct NormalizationPlan: Sendable, Hashable {
+  /// The normalisation.
+  public let request: NormalizationRequest
+  /// Whether all rows are read and written by vectors.
+  let isAligned: Bool
+  let workgroup: CompanionWorkgroup
+  let groups: WorkgroupCount
+
+  static let shaderName = "companion_normalize"
+
+  /// Plans a normalisation for a device.
+  ///
+  /// - Throws: `AttentionError.device(.limitExceeded)` where the grid is too large.
+  public init(
+    _ request: NormalizationRequest, device: DeviceCapabilities
+  ) throws(AttentionError) {
+    self.request = request
+    isAligned = request.source.isAligned && request.destination.isAligned
+    workgroup = CompanionWorkgroup(channels: request.channels, device: device)
+    groups = try CompanionWorkgroup.groups(
+      rows: request.rows, shader: Self.shaderName, device: device)
+  }
+
+  func pipelineDescription() throws(AttentionError) -> PipelineDescription {
+    PipelineDescription(
+      shader: try .companion(Self.shaderName),
+      constants: [
+        "local_size_x": UInt32(workgroup.size),
+        "ONE_SUBGROUP": workgroup.isOneSubgroup ? 1 : 0,
+        "INPUT_TYPE": request.inputType.shaderConstant,
+        "RESIDUAL_TYPE": (request.residualType ?? .f32).shaderConstant,
+        "WEIGHT_TYPE": request.weightType.shaderConstant,
+        "OUTPUT_TYPE": request.outputType.shaderConstant,
+        "ALIGNED": isAligned ? 1 : 0,
+        "CENTERED": request.kind == .layer ? 1 : 0,
+        "HAS_RESIDUAL": request.residualType == nil ? 0 : 1,
+      ])
+  }
+}
