@@ -63,7 +63,8 @@ func scores(_ pointer: UnsafePointer<vkattn_scores>?) throws(Failure) -> Attenti
   case VKATTN_RELU_SUM: scores.normalizer = .reluSum
   case VKATTN_SIGMOID: scores.normalizer = .sigmoid(bias: given.sigmoid_bias)
   default:
-    throw Failure("scores.normalizer", given.normalizer, allowed: "VKATTN_SOFTMAX to VKATTN_SIGMOID")
+    throw Failure(
+      "scores.normalizer", given.normalizer, allowed: "VKATTN_SOFTMAX to VKATTN_SIGMOID")
   }
   scores.relativeLeft = Int(given.relative_left)
   scores.relativeRight = Int(given.relative_right)
@@ -82,7 +83,8 @@ func attentionOperands(
   _ pointer: UnsafePointer<vkattn_operand>?, _ count: Int
 ) throws(Failure) -> [AttentionOperand] {
   var operands: [AttentionOperand] = []
-  for (index, given) in try elements(pointer, count, "operands", atMost: mostOperands).enumerated() {
+  for (index, given) in try elements(pointer, count, "operands", atMost: mostOperands).enumerated()
+  {
     let name = "operands[\(index)]"
     let tensor = try TensorName(number: given.tensor, name)
     guard let kind = tensor.attentionOperand else {
@@ -90,7 +92,8 @@ func attentionOperands(
     }
     try checkReserved(given.reserved, name)
     guard given.strides == nil else {
-      throw Failure("\(name).strides", "given", allowed: "NULL: operands of attention are contiguous")
+      throw Failure(
+        "\(name).strides", "given", allowed: "NULL: operands of attention are contiguous")
     }
     guard given.shared_axes <= 7 else {
       throw Failure("\(name).shared_axes", given.shared_axes, allowed: "combinations of 7")

@@ -21,7 +21,8 @@ struct Bindings {
       guard binding.index >= 0 else {
         throw Failure("\(name).index", binding.index, allowed: "0 or more")
       }
-      let buffer = try HandleTable.shared.object(binding.buffer, .buffer, as: BufferObject.self).buffer
+      let buffer = try HandleTable.shared.object(binding.buffer, .buffer, as: BufferObject.self)
+        .buffer
       let byteCount =
         binding.byte_count == 0
         ? max(0, buffer.byteCount.subtractingReportingOverflow(binding.offset).partialValue)

@@ -33,7 +33,8 @@ func cacheTensor(
   switch Int(given.order) {
   case VKATTN_CACHE_NHD: order = .nhd
   case VKATTN_CACHE_HND: order = .hnd
-  default: throw Failure("\(name).order", given.order, allowed: "VKATTN_CACHE_NHD, VKATTN_CACHE_HND")
+  default:
+    throw Failure("\(name).order", given.order, allowed: "VKATTN_CACHE_NHD, VKATTN_CACHE_HND")
   }
   let (count, tokens) = (Int(given.block_count), Int(given.block_tokens))
   let arrangement: CacheArrangement

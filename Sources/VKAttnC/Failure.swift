@@ -141,7 +141,8 @@ func call(_ body: () throws(Failure) -> Void) -> vkattn_status {
   do throws(Failure) {
     guard ThreadState.current?.isInCallback != true else {
       throw Failure(
-        .inCallback, "a callback called the library; let it take note and call after it has returned")
+        .inCallback,
+        "a callback called the library; let it take note and call after it has returned")
     }
     try body()
     return Status.ok.rawValue

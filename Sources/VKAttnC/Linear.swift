@@ -67,7 +67,8 @@ private func linearOperands(
 ) throws(Failure) -> (Set<LinearAttentionOperand>, [LinearAttentionOperand: TensorStrides]) {
   var operands: Set<LinearAttentionOperand> = []
   var operandStrides: [LinearAttentionOperand: TensorStrides] = [:]
-  for (index, given) in try elements(pointer, count, "operands", atMost: mostOperands).enumerated() {
+  for (index, given) in try elements(pointer, count, "operands", atMost: mostOperands).enumerated()
+  {
     let name = "operands[\(index)]"
     let tensor = try TensorName(number: given.tensor, name)
     guard let operand = tensor.linearOperand else {

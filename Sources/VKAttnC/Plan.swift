@@ -40,9 +40,8 @@ protocol FamilyKernel: Sendable {
 
 /// Runs a kernel piece by piece.
 typealias Runner<Buffers> =
-  @Sendable (_ buffers: Buffers, _ progress: (@Sendable (Double) -> Void)?) async throws(
-    AttentionError
-  ) -> Void
+  @Sendable (_ buffers: Buffers, _ progress: (@Sendable (Double) -> Void)?)
+  async throws(AttentionError) -> Void
 
 extension FamilyKernel {
   var runner: Runner<Buffers>? { nil }
@@ -59,7 +58,8 @@ extension FamilyKernel {
   ) throws(Failure) {
     let buffers = try placed(bindings)
     if let runner {
-      try wait(on: device) { () async throws(AttentionError) in try await runner(buffers, progress) }
+      try wait(on: device) { () async throws(AttentionError) in try await runner(buffers, progress)
+      }
     } else {
       let recorder = try onDevice(device.makeRecorder)
       try inAttention { () throws(AttentionError) in try record(buffers, into: recorder) }

@@ -51,7 +51,8 @@ func read<Structure: SizedStructure>(
   let source = UnsafeRawPointer(try required(pointer, name))
   let known = MemoryLayout<Structure>.size
   let size = try size(of: source, name, known: known)
-  for index in min(known, size)..<size where source.load(fromByteOffset: index, as: UInt8.self) != 0 {
+  for index in min(known, size)..<size where source.load(fromByteOffset: index, as: UInt8.self) != 0
+  {
     throw Failure(
       .badStructure,
       "\(name) has \(size) bytes and sets byte \(index); this version knows \(known) of them")
@@ -78,8 +79,9 @@ func write<Structure: SizedStructure>(
   let size = try size(of: target, name, known: MemoryLayout<Structure>.size)
   let header = MemoryLayout<Int>.size
   withUnsafeBytes(of: structure) { bytes in
-    let count = min(bytes.count, size) - header
-    (target + header).copyMemory(from: bytes.baseAddress.unsafelyUnwrapped + header, byteCount: count)
+    let known = UnsafeRawBufferPointer(rebasing: bytes[header..<min(bytes.count, size)])
+    UnsafeMutableRawBufferPointer(start: target + header, count: known.count).copyMemory(
+      from: known)
   }
 }
 
