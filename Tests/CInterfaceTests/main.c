@@ -18,6 +18,8 @@ int main(int argc, char **argv) {
     void (*run)(void);
   } tests[] = {{"attention", test_attention}, {"decode", test_decode},   {"caches", test_caches},
                {"linear", test_linear},       {"errors", test_errors},   {"threads", test_threads}};
+  /* What a failure that ends the process leaves is read as well. */
+  setvbuf(stdout, NULL, _IOLBF, 0);
   test_versions();
   OK(vkattn_prefer_wide_vectors(NULL));
   vkattn_status status = vkattn_device_open(NULL, &device);
