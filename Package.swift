@@ -12,6 +12,8 @@ let package = Package(
     .library(name: "VulkanAttention", targets: ["VulkanAttention"]),
     .library(name: "AttentionReference", targets: ["AttentionReference"]),
     .executable(name: "vkattn", targets: ["vkattn"]),
+    // The C interface; Tools/install makes libvkattn of it.
+    .library(name: "VKAttn", type: .dynamic, targets: ["VKAttnC"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -30,6 +32,8 @@ let package = Package(
     .systemLibrary(name: "CVulkan", pkgConfig: "vulkan", providers: [.apt(["libvulkan-dev"])]),
     .target(name: "VulkanRuntime", dependencies: ["CVulkan", "ShaderLibrary", logging]),
     .target(name: "VulkanAttention", dependencies: ["VulkanRuntime", "ShaderLibrary"]),
+    .systemLibrary(name: "CVKAttn"),
+    .target(name: "VKAttnC", dependencies: ["CVKAttn", "VulkanAttention", logging]),
     .target(name: "AttentionReference", dependencies: [realModule]),
     .target(name: "CaseFiles"),
 

@@ -1,0 +1,217 @@
+public import CVKAttn
+internal import Synchronization
+internal import VulkanAttention
+
+/// What a recorder's handle stands for.
+final class RecorderObject: @unchecked Sendable {
+  // Unchecked: the recorder is one thread's while the flag is set.
+  let device: ComputeDevice
+  private let recorder: Recorder
+  private let isInUse = Atomic<Bool>(false)
+
+  init(_ recorder: Recorder, _ device: ComputeDevice) {
+    self.recorder = recorder
+    self.device = device
+  }
+
+  /// Gives the recorder to one thread; another one is turned away.
+  func use<Result>(_ body: (Recorder) throws(Failure) -> Result) throws(Failure) -> Result {
+    guard !isInUse.exchange(true, ordering: .acquiring) else {
+      throw Failure(.busy, "another thread is using the recorder; each thread needs its own")
+    }
+    defer { isInUse.store(false, ordering: .releasing) }
+    return try body(recorder)
+  }
+}
+
+/// What a submission's handle stands for.
+final class SubmissionObject: Sendable {
+  let submission: Submission
+
+  init(_ submission: Submission) {
+    self.submission = submission
+  }
+}
+
+private func recorderObject(_ handle: OpaquePointer?) throws(Failure) -> RecorderObject {
+  try HandleTable.shared.object(handle, .recorder)
+}
+
+private func submission(_ handle: OpaquePointer?) throws(Failure) -> Submission {
+  try HandleTable.shared.object(handle, .submission, as: SubmissionObject.self).submission
+}
+
+/// `vkattn_recorder_create` of vkattn.h.
+@_cdecl("vkattn_recorder_create")
+public func recorderCreate(
+  _ handle: OpaquePointer?, _ recorder: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let device = try device(handle)
+    let recorder = try required(recorder, "recorder")
+    let made = RecorderObject(try onDevice(device.makeRecorder), device)
+    recorder.pointee = try HandleTable.shared.insert(made, .recorder)
+  }
+}
+
+/// `vkattn_recorder_record` of vkattn.h.
+@_cdecl("vkattn_recorder_record")
+public func recorderRecord(
+  _ recorder: OpaquePointer?, _ kernel: OpaquePointer?, _ bindings: UnsafePointer<vkattn_binding>?,
+  _ bindingCount: Int
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let recorder = try recorderObject(recorder)
+    let (kernel, _) = try kernelObject(kernel).whole()
+    let bindings = try Bindings(bindings, bindingCount)
+    try recorder.use { (recorder) throws(Failure) in try kernel.record(bindings, into: recorder) }
+  }
+}
+
+/// `vkattn_recorder_prepare_step` of vkattn.h.
+@_cdecl("vkattn_recorder_prepare_step")
+public func recorderPrepareStep(
+  _ recorder: OpaquePointer?, _ kernel: OpaquePointer?, _ info: UnsafePointer<vkattn_step_info>?,
+  _ step: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let recorder = try recorderObject(recorder)
+    let kernel = try kernelObject(kernel).decode()
+    let step = try required(step, "step")
+    let information = try StepInformation(info, kernel.plan)
+    let prepared = try recorder.use { (recorder) throws(Failure) in
+      try information.prepare(kernel, into: recorder)
+    }
+    step.pointee = try HandleTable.shared.insert(StepObject(prepared), .step)
+  }
+}
+
+/// `vkattn_recorder_record_layer` of vkattn.h.
+@_cdecl("vkattn_recorder_record_layer")
+public func recorderRecordLayer(
+  _ recorder: OpaquePointer?, _ kernel: OpaquePointer?, _ step: OpaquePointer?,
+  _ bindings: UnsafePointer<vkattn_binding>?, _ bindingCount: Int
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let recorder = try recorderObject(recorder)
+    let kernel = try kernelObject(kernel).decode()
+    let step = try HandleTable.shared.object(step, .step, as: StepObject.self).step
+    let bindings = try Bindings(bindings, bindingCount)
+    try recorder.use { (recorder) throws(Failure) in
+      try recordLayer(bindings, kernel, step, into: recorder)
+    }
+  }
+}
+
+/// `vkattn_recorder_copy` of vkattn.h.
+@_cdecl("vkattn_recorder_copy")
+public func recorderCopy(
+  _ recorder: OpaquePointer?, _ source: OpaquePointer?, _ sourceOffset: Int,
+  _ destination: OpaquePointer?, _ destinationOffset: Int, _ byteCount: Int
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let recorder = try recorderObject(recorder)
+    let source = try bufferObject(source).part(sourceOffset, byteCount)
+    let destination = try bufferObject(destination).part(destinationOffset, byteCount)
+    try recorder.use { (recorder) throws(Failure) in
+      try onDevice { () throws(VulkanError) in try recorder.copy(from: source, to: destination) }
+    }
+  }
+}
+
+/// `vkattn_recorder_fill` of vkattn.h.
+@_cdecl("vkattn_recorder_fill")
+public func recorderFill(
+  _ recorder: OpaquePointer?, _ buffer: OpaquePointer?, _ offset: Int, _ byteCount: Int,
+  _ word: UInt32
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let recorder = try recorderObject(recorder)
+    let part = try bufferObject(buffer).part(offset, byteCount)
+    try recorder.use { (recorder) throws(Failure) in
+      try onDevice { () throws(VulkanError) in try recorder.fill(part, with: word) }
+    }
+  }
+}
+
+/// `vkattn_recorder_timestamp` of vkattn.h.
+@_cdecl("vkattn_recorder_timestamp")
+public func recorderTimestamp(_ recorder: OpaquePointer?) -> vkattn_status {
+  call { () throws(Failure) in
+    try recorderObject(recorder).use { (recorder) throws(Failure) in
+      try onDevice(recorder.timestamp)
+    }
+  }
+}
+
+/// `vkattn_recorder_submit` of vkattn.h.
+@_cdecl("vkattn_recorder_submit")
+public func recorderSubmit(
+  _ recorder: OpaquePointer?, _ submission: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let object = try recorderObject(recorder)
+    let submitted = try object.use { (recorder) throws(Failure) in
+      try onDevice { () throws(VulkanError) in try object.device.submit(recorder) }
+    }
+    if let submission {
+      submission.pointee = try HandleTable.shared.insert(SubmissionObject(submitted), .submission)
+    }
+  }
+}
+
+/// `vkattn_recorder_free` of vkattn.h.
+@_cdecl("vkattn_recorder_free")
+public func recorderFree(_ recorder: OpaquePointer?) -> vkattn_status {
+  call { () throws(Failure) in try HandleTable.shared.remove(recorder, .recorder) }
+}
+
+/// `vkattn_submission_wait` of vkattn.h.
+@_cdecl("vkattn_submission_wait")
+public func submissionWait(_ handle: OpaquePointer?, _ seconds: Double) -> vkattn_status {
+  call { () throws(Failure) in
+    let submission = try submission(handle)
+    guard !seconds.isNaN else {
+      throw Failure("seconds", seconds, allowed: "a number, negative for ever")
+    }
+    try onDevice { () throws(VulkanError) in
+      try submission.wait(timeout: seconds < 0 ? nil : seconds)
+    }
+  }
+}
+
+/// `vkattn_submission_is_complete` of vkattn.h.
+@_cdecl("vkattn_submission_is_complete")
+public func submissionIsComplete(
+  _ handle: OpaquePointer?, _ isComplete: UnsafeMutablePointer<Int32>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let submission = try submission(handle)
+    let isComplete = try required(isComplete, "is_complete")
+    isComplete.pointee =
+      try onDevice { () throws(VulkanError) in try submission.isComplete } ? 1 : 0
+  }
+}
+
+/// `vkattn_submission_timestamps` of vkattn.h.
+@_cdecl("vkattn_submission_timestamps")
+public func submissionTimestamps(
+  _ handle: OpaquePointer?, _ nanoseconds: UnsafeMutablePointer<Double>?, _ capacity: Int,
+  _ count: UnsafeMutablePointer<Int>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let submission = try submission(handle)
+    let target = capacity == 0 ? nil : try required(nanoseconds, "nanoseconds")
+    let timestamps = try onDevice(submission.timestamps)
+    // A capacity beyond the integers holds all.
+    let room = capacity < 0 ? Int.max : capacity
+    target?.update(from: timestamps, count: min(room, timestamps.count))
+    count?.pointee = timestamps.count
+  }
+}
+
+/// `vkattn_submission_free` of vkattn.h.
+@_cdecl("vkattn_submission_free")
+public func submissionFree(_ handle: OpaquePointer?) -> vkattn_status {
+  call { () throws(Failure) in try HandleTable.shared.remove(handle, .submission) }
+}
