@@ -29,7 +29,8 @@ import VulkanAttention
     #expect(help.status == 0 && help.output.contains("vkattn check --quick"))
     #expect(help.output.contains("Exit status"))
     for command in [
-      "devices", "plan", "check", "replay", "bench", "compare", "ceilings", "tune",
+      "devices", "plan", "check", "replay", "bench", "compare", "ceilings", "tune", "plot",
+      "history",
     ] {
       let help = await run(command, "--help")
       #expect(help.status == 0 && help.output.contains("USAGE: vkattn \(command)"), "\(command)")
@@ -58,6 +59,7 @@ import VulkanAttention
     ["compare", "/no/such/a.json", "/no/such/b.json"], ["compare", "/no/such/a.json"],
     ["tune", "--budget", "0"], ["tune", "--list", "--reset"], ["tune", "linear", "--list"],
     ["tune", "--shape", "S1,H1,D8"], ["tune", "--import", "/no/such/file.json"],
+    ["plot", "--out", "/tmp/x"], ["plot", "a.json"], ["history", "--results", "/no/such/folder"],
   ])
   func wrongCommandLines(_ arguments: [String]) async {
     let console = Console(isRecording: true)

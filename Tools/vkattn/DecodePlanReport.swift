@@ -112,6 +112,12 @@ struct DecodePlanReport {
           ]
         }),
       "why": .array(plan.explanation.map(JSONText.string)),
+      "schedules": explains ? .array(bars.map(\.json)) : [],
     ]
+  }
+
+  /// The schedule beside whole problems and splits of 2048 keys, which servers have by default.
+  private var bars: [ScheduleBars] {
+    ScheduleBars.all(schedule, tilesPerSplit: [nil, max(1, 2048 / plan.tile.keys)])
   }
 }
