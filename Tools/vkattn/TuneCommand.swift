@@ -26,8 +26,8 @@ struct TuneCommand: AsyncParsableCommand {
       \(PairedComparison.rule).
 
       What is kept goes to tuning.json in $VKATTN_DATA, else in vulkan-attention in $XDG_DATA_HOME or in \
-      ~/.local/share, after each class; for this device, driver and subgroup size alone. vkattn bench, plan and \
-      profile take it from there unless --no-tuning is given, programs by TuningStore. Ctrl-C ends the \
+      ~/.local/share, after each class; for this device, driver and subgroup size alone. vkattn bench and plan \
+      take it from there unless --no-tuning is given, programs by TuningStore. Ctrl-C ends the \
       search and leaves what was kept; once more, at once.
 
         vkattn tune --budget 600
