@@ -28,7 +28,10 @@ import VulkanAttention
     let help = await run("--help")
     #expect(help.status == 0 && help.output.contains("vkattn check --quick"))
     #expect(help.output.contains("Exit status"))
-    for command in ["devices", "plan", "check", "replay", "bench"] {
+    for command in [
+      "devices", "plan", "check", "replay", "bench", "compare", "ceilings", "tune", "plot",
+      "history",
+    ] {
       let help = await run(command, "--help")
       #expect(help.status == 0 && help.output.contains("USAGE: vkattn \(command)"), "\(command)")
     }
@@ -49,7 +52,15 @@ import VulkanAttention
     ["bench", "--shape", "B99999999,S99999999,H99999999,D256"],
     ["bench", "--shape", "S1,H1,D8", "--json", "/no/such/folder/file.json"],
     ["plan"], ["plan", "--shape", "S1,H1,D577"], ["check", "--only", "no case has this"],
-    ["devices", "--log-level", "loud"],
+    ["devices", "--log-level", "loud"], ["bench", "--filter", "no workload has this"],
+    ["bench", "--filter", "a[b"], ["bench", "--quick", "--full"], ["bench", "--fail-if-slower"],
+    ["bench", "--shape", "S1,H1,D8", "--filter", "*"], ["bench", "host", "--list"],
+    ["bench", "all", "--shape", "S1,H1,D8"], ["bench", "--compare", "/no/such/file.json"],
+    ["bench", "--shape", "S1,H1,D8", "--csv", "/no/such/folder/file.csv"],
+    ["compare", "/no/such/a.json", "/no/such/b.json"], ["compare", "/no/such/a.json"],
+    ["tune", "--budget", "0"], ["tune", "--list", "--reset"], ["tune", "linear", "--list"],
+    ["tune", "--shape", "S1,H1,D8"], ["tune", "--import", "/no/such/file.json"],
+    ["plot", "--out", "/tmp/x"], ["plot", "a.json"], ["history", "--results", "/no/such/folder"],
   ])
   func wrongCommandLines(_ arguments: [String]) async {
     let console = Console(isRecording: true)

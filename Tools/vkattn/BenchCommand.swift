@@ -20,6 +20,8 @@ struct BenchCommand: AsyncParsableCommand {
     case decode
     /// Linear attention and its gated kin, likewise.
     case linear
+    /// Every family.
+    case all
     /// The host's time alone: to plan, record and submit one attention.
     case host
   }
@@ -35,7 +37,18 @@ struct BenchCommand: AsyncParsableCommand {
       workload, measured in the same run: copied bytes, f32 multiply-adds, or on the matrix path of a \
       GPU the f16 products of its matrix units.
 
+      Without --shape the workloads are the plain shapes of a family; --quick takes a few of them, and \
+      --full all there are: the plain shapes, the grids of FlashAttention and of \
+      flash-linear-attention, ragged batches of servers and the layers of models. --filter takes those \
+      whose ids match a pattern, out of all there are; --list prints the ids.
+
+      --compare prints how the results stand to those of an earlier run. The rule, \
+      \(BenchmarkComparison.rule).
+
         vkattn bench --quick
+        vkattn bench --filter 'llama-3-8b/*' --filter '*/decode/*int8*'
+        vkattn bench --list --filter 'deepseek*'
+        vkattn bench --quick --json new.json --csv new.csv --compare old.json
         vkattn bench attention --shape S1024,H8,D64 --type f16 --causal
         vkattn bench --shape S4096,H32,G8,D128 --all-paths --json out.json
         vkattn bench attention --peers --ggml build/bin/test-backend-ops --type f16
@@ -47,11 +60,37 @@ struct BenchCommand: AsyncParsableCommand {
       The exit status is 1 where a workload fails, and where none could run.
       """)
 
-  @Argument(help: "What is measured.")
-  var subject: Subject = .attention
+  @Argument(
+    help: ArgumentHelp(
+      """
+      What is measured: attention, decode, linear, all, or host. By default attention, and with \
+      --filter or --full all.
+      """))
+  var subject: Subject?
 
   @Flag(help: "A few workloads, less than a minute on a software driver.")
   var quick = false
+
+  @Flag(help: "Every workload there is; hours on a software driver, and up to 8 GB of the host.")
+  var full = false
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Only workloads whose ids match: * is any text, ? any character, [a-c] one of a set. May be \
+      repeated; each selects.
+      """,
+      valueName: "pattern"),
+    transform: { text in
+      guard let glob = Glob(text) else {
+        throw ValidationError("\"\(text)\" has a set that does not end, or is empty")
+      }
+      return glob
+    })
+  var filter: [Glob] = []
+
+  @Flag(help: "Prints the ids of the workloads instead of running them.")
+  var list = false
 
   @Option(help: AttentionShape.help, transform: AttentionShape.parsed)
   var shape: [AttentionShape] = []
@@ -86,11 +125,22 @@ struct BenchCommand: AsyncParsableCommand {
     help: ArgumentHelp("The number of samples; at least 15 by default.", valueName: "count"))
   var samples: Int?
 
-  @Flag(help: "Overwrites the device's caches before each sample.")
+  @Flag(help: "Overwrites the device's caches before each sample, with 256 MiB.")
   var cold = false
 
   @Option(help: ArgumentHelp("Writes the results as one JSON object to a file.", valueName: "file"))
   var json: String?
+
+  @Option(help: ArgumentHelp("Writes the results as comma-separated values.", valueName: "file"))
+  var csv: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Compares with the JSON of an earlier run; see above for the rule.", valueName: "file"))
+  var compare: String?
+
+  @Flag(help: "With --compare: the exit status is 1 where a workload has become slower.")
+  var failIfSlower = false
 
   @Flag(
     help: """
@@ -114,6 +164,7 @@ struct BenchCommand: AsyncParsableCommand {
   var peerTimeout = 600
 
   @OptionGroup var paths: PathOptions
+  @OptionGroup var tuning: TuningOptions
   @OptionGroup var device: DeviceOptions
 
   func validate() throws {
@@ -124,14 +175,27 @@ struct BenchCommand: AsyncParsableCommand {
       throw ValidationError("--peer-timeout is \(peerTimeout); allowed: 1 or more")
     }
     if quick, !shape.isEmpty { throw ValidationError("--quick and --shape exclude each other") }
+    if quick, full { throw ValidationError("--quick and --full exclude each other") }
+    if !shape.isEmpty, full || !filter.isEmpty {
+      throw ValidationError("--shape excludes --full and --filter")
+    }
+    if !shape.isEmpty, subject == .all { throw ValidationError("--shape needs one family") }
+    if subject == .host, full || !filter.isEmpty || list {
+      throw ValidationError("host has no workloads to select from")
+    }
+    if failIfSlower, compare == nil { throw ValidationError("--fail-if-slower needs --compare") }
   }
 
   func run() async throws {
     let console = Console.current
     // Problems that no device could run are refused before one is opened.
-    let workloads = subject == .attention ? try workloads() : []
-    let steps = subject == .decode ? try decodeWorkloads() : []
-    if let json { try JSONFile(json).checkWritable() }
+    let workloads = try workloads()
+    if list {
+      for workload in workloads { console.print(workload.id) }
+      return
+    }
+    for path in [json, csv].compactMap({ $0 }) { try OutputFile(path).checkWritable() }
+    let earlier = try compare.map { try ResultFile(path: $0) }
     let pyTorch = peers ? try PyTorchPeer(secondsAtMost: peerTimeout) : nil
     let opened = try device.open()
     let ggml = ggml.map {
@@ -139,9 +203,11 @@ struct BenchCommand: AsyncParsableCommand {
     }
     let all: [(any Peer)?] = [pyTorch, ggml]
     var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
+    report.time = Clock.now
     console.progress("host")
     report.host = try await HostTiming.measure(on: opened, paths.path.first ?? .automatic)
-    if subject != .attention {
+    let families = Set(workloads.map(\.problem.family))
+    if subject == .host || families.contains(DecodeWorkload.family) {
       report.decodeHost = try await DecodeHostTiming.measure(on: opened, paths.path.first?.path)
     }
     if subject != .host {
@@ -149,10 +215,7 @@ struct BenchCommand: AsyncParsableCommand {
       report.ceilings = try DeviceCeilings.measure(on: opened)
     }
     for line in report.heading { console.print(line) }
-    let group = PeerGroup(all.compactMap { $0 })
-    await time(workloads, on: opened, &report, beside: group)
-    await time(steps, on: opened, &report, beside: group)
-    if subject == .linear { await time(linearWorkloads, on: opened, &report) }
+    await time(workloads, on: opened, &report, beside: PeerGroup(all.compactMap { $0 }))
     console.clearProgress()
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
     if !report.peers.isEmpty {
@@ -161,99 +224,128 @@ struct BenchCommand: AsyncParsableCommand {
     }
     for skip in report.skips { console.print("skipped: \(skip)") }
     for failure in report.failures { console.print("FAILED: \(failure)") }
-    if let json { try JSONFile(json).write(report.json.text + "\n") }
+    let text = report.json.text + "\n"
+    if let json { try OutputFile(json).write(text) }
+    if let csv { try OutputFile(csv).write(report.csv.text) }
+    var hasSlower = false
+    if let earlier {
+      let rows = BenchmarkComparison.all(
+        old: earlier, new: try ResultFile(Array(text.utf8), name: "this run"))
+      console.print(comparison: rows, old: earlier, device: report.device, driver: report.driver)
+      hasSlower = rows.contains { $0.verdict == .slower }
+    }
     if !report.failures.isEmpty { throw CommandFailure(.failed) }
     if subject != .host, report.results.isEmpty {
       throw CommandFailure(.failed, "no workload could run")
     }
+    if failIfSlower, hasSlower { throw CommandFailure(.failed, "a workload has become slower") }
   }
+
+  /// The families that are measured; none for the host alone.
+  private var families: Set<String> {
+    switch subject {
+    case .attention: [AttentionWorkload.family]
+    case .decode: [DecodeWorkload.family]
+    case .linear: [LinearAttentionWorkload.family]
+    case .host: []
+    case .all: Self.everyFamily
+    case nil:
+      filter.isEmpty && !full && !list ? [AttentionWorkload.family] : Self.everyFamily
+    }
+  }
+
+  private static let everyFamily: Set<String> = [
+    AttentionWorkload.family, DecodeWorkload.family, LinearAttentionWorkload.family,
+  ]
 
   /// The workloads that the command line asks for.
-  private func workloads() throws -> [AttentionWorkload] {
+  private func workloads() throws -> [BenchmarkWorkload] {
     guard shape.isEmpty else {
-      let types = type.isEmpty ? [.f32] : type
-      let workloads = shape.flatMap { shape in
-        types.map { AttentionWorkload(shape, $0, isCausal: causal) }
-      }
-      for workload in workloads { _ = try workload.request() }
+      let workloads = shapedWorkloads
+      for workload in workloads { try workload.problem.check() }
       return workloads
     }
-    return (quick ? AttentionWorkload.quick : AttentionWorkload.standard).filter { workload in
-      (type.isEmpty || type.contains(workload.elementType)) && (!causal || workload.isCausal)
+    let all: [BenchmarkWorkload] =
+      if quick {
+        subject == .all || !filter.isEmpty ? BenchmarkWorkload.quick : quickOfFamily
+      } else if full || !filter.isEmpty || list {
+        BenchmarkWorkload.full
+      } else {
+        BenchmarkWorkload.standard
+      }
+    let families = families
+    let chosen = all.filter { workload in
+      families.contains(workload.problem.family)
+        && (type.isEmpty || type.contains(workload.elementType))
+        && (!causal || workload.isCausal)
+        && (filter.isEmpty || filter.contains { $0.matches(workload.id) })
+        && (model.isEmpty || model.contains { workload.problem.model == $0 })
     }
+    if chosen.isEmpty, subject != .host {
+      throw CommandFailure(
+        .wrongInput, "no workload is selected; vkattn bench --list prints the ids")
+    }
+    return chosen
   }
 
-  /// The decode steps that the command line asks for.
-  private func decodeWorkloads() throws -> [DecodeWorkload] {
-    guard shape.isEmpty else {
-      let types = type.isEmpty ? [.f16] : type
-      let workloads = shape.flatMap { shape in types.map { DecodeWorkload(shape, $0) } }
-      for workload in workloads { _ = try workload.request() }
-      return workloads
-    }
-    return (quick ? DecodeWorkload.quick : DecodeWorkload.standard).filter {
-      type.isEmpty || type.contains($0.elementType)
+  /// The workloads of a quick look at one family.
+  private var quickOfFamily: [BenchmarkWorkload] {
+    AttentionWorkload.quick.map { BenchmarkWorkload($0) }
+      + DecodeWorkload.quick.map { BenchmarkWorkload($0) }
+      + LinearAttentionWorkload.quick.map { BenchmarkWorkload($0) }
+  }
+
+  /// The workloads of the shapes on the command line.
+  private var shapedWorkloads: [BenchmarkWorkload] {
+    shape.flatMap { shape -> [BenchmarkWorkload] in
+      switch subject {
+      case .decode:
+        (type.isEmpty ? [.f16] : type).map { BenchmarkWorkload(DecodeWorkload(shape, $0)) }
+      case .linear:
+        (model.isEmpty ? [.lightning] : model).flatMap { model in
+          (type.isEmpty ? [.f32] : type).map { type in
+            BenchmarkWorkload(
+              LinearAttentionWorkload(
+                model, batch: shape.batchSize, tokens: shape.queryTokens,
+                heads: shape.queryHeads, headSize: shape.headSize, type))
+          }
+        }
+      case .attention, .all, .host, nil:
+        (type.isEmpty ? [.f32] : type).map {
+          BenchmarkWorkload(AttentionWorkload(shape, $0, isCausal: causal))
+        }
+      }
     }
   }
 
   private func time(
-    _ workloads: [DecodeWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport,
+    _ workloads: [BenchmarkWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport,
     beside peers: PeerGroup
   ) async {
     var peers = peers
-    let benchmark = DecodeBenchmark(on: device, options: timingOptions)
+    let benchmark = WorkloadBenchmark(
+      on: device, options: timingOptions, tuning: tuning.tuning(for: device.capabilities))
+    let choices = paths.choices(on: device.capabilities)
     for (index, workload) in workloads.enumerated() {
-      for choice in paths.choices(on: device.capabilities) {
-        Console.current.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
+      let isLinear = workload.problem.family == LinearAttentionWorkload.family
+      let ways: [(attention: AttentionPathChoice, linear: LinearAttentionChoice, name: String)] =
+        isLinear
+        ? paths.linearChoices.map { (.automatic, $0, "\($0)") }
+        : choices.map { ($0, LinearAttentionChoice(), "\($0)") }
+      for way in ways {
+        Console.current.progress("\(index)/\(workloads.count) \(workload.id) \(way.name)")
         do {
-          let first = try await benchmark.run(workload, choice)
+          let first = try await benchmark.run(workload, way.attention, linear: way.linear)
           report.results.append(first)
-          if let attention = workload.attention {
+          if let attention = workload.problem.forPeers {
             try await peers.compare(first, of: attention, in: &report) {
-              try await benchmark.run(workload, choice)
+              try await benchmark.run(workload, way.attention, linear: way.linear)
             }
           }
-        } catch AttentionError.pathUnavailable(let path, let reason) {
-          report.skips.append("\(workload.id) on \(path.rawValue): \(reason)")
-        } catch {
-          report.failures.append("\(workload.id) on \(choice): \(error)")
-        }
-      }
-    }
-  }
-
-  private var linearWorkloads: [LinearAttentionWorkload] {
-    guard shape.isEmpty else {
-      let models = model.isEmpty ? [.lightning] : model
-      return shape.flatMap { shape in
-        models.flatMap { model in
-          (type.isEmpty ? [.f32] : type).map { type in
-            LinearAttentionWorkload(
-              model, batch: shape.batchSize, tokens: shape.queryTokens, heads: shape.queryHeads,
-              headSize: shape.headSize, type)
-          }
-        }
-      }
-    }
-    return (quick ? LinearAttentionWorkload.quick : LinearAttentionWorkload.standard).filter {
-      (type.isEmpty || type.contains($0.elementType)) && (model.isEmpty || model.contains($0.model))
-    }
-  }
-
-  private func time(
-    _ workloads: [LinearAttentionWorkload], on device: ComputeDevice,
-    _ report: inout BenchmarkReport
-  ) async {
-    let benchmark = LinearAttentionBenchmark(on: device, options: timingOptions)
-    for (index, workload) in workloads.enumerated() {
-      for choice in paths.linearChoices {
-        Console.current.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
-        do {
-          report.results.append(try await benchmark.run(workload, choice))
         } catch AttentionError.pathUnavailable(_, let reason) {
-          report.skips.append("\(workload.id) on \(choice): \(reason)")
+          report.skips.append("\(workload.id) on \(way.name): \(reason)")
         } catch {
-          report.failures.append("\(workload.id) on \(choice): \(error)")
+          report.failures.append("\(workload.id) on \(way.name): \(error)")
         }
       }
     }
@@ -265,59 +357,30 @@ struct BenchCommand: AsyncParsableCommand {
     options.isCold = cold
     return options
   }
-
-  private func time(
-    _ workloads: [AttentionWorkload], on device: ComputeDevice, _ report: inout BenchmarkReport,
-    beside peers: PeerGroup
-  ) async {
-    let console = Console.current
-    var peers = peers
-    let benchmark = AttentionBenchmark(on: device, options: timingOptions)
-    let choices = paths.choices(on: device.capabilities)
-    for (index, workload) in workloads.enumerated() {
-      for choice in choices {
-        console.progress("\(index)/\(workloads.count) \(workload.id) \(choice)")
-        do {
-          let first = try await benchmark.run(workload, choice)
-          report.results.append(first)
-          try await peers.compare(first, of: workload, in: &report) {
-            try await benchmark.run(workload, choice)
-          }
-        } catch AttentionError.pathUnavailable(let path, let reason) {
-          report.skips.append("\(workload.id) on \(path.rawValue): \(reason)")
-        } catch {
-          report.failures.append("\(workload.id) on \(choice): \(error)")
-        }
-      }
-    }
-  }
 }
 
-/// The file that `--json` names.
-private struct JSONFile {
-  let path: String
-
-  init(_ path: String) {
-    self.path = path
+extension BenchmarkWorkload.Problem {
+  /// Throws what is wrong with the sizes.
+  func check() throws(AttentionError) {
+    switch self {
+    case .attention(let workload): _ = try workload.request()
+    case .decode(let workload): _ = try workload.request()
+    case .linear(let workload): _ = try workload.request()
+    }
   }
 
-  /// Fails now rather than after minutes of measuring; leaves no file that was not there.
-  func checkWritable() throws(CommandFailure) {
-    let existed = access(path, F_OK) == 0
-    guard let file = fopen(path, "a") else { throw failure() }
-    fclose(file)
-    if !existed { unlink(path) }
+  /// The recurrence of a linear attention.
+  fileprivate var model: LinearAttentionModel? {
+    if case .linear(let workload) = self { workload.model } else { nil }
   }
 
-  func write(_ text: String) throws(CommandFailure) {
-    guard let file = fopen(path, "w") else { throw failure() }
-    let isWritten = fputs(text, file) >= 0
-    guard fclose(file) == 0, isWritten else { throw failure() }
-  }
-
-  private func failure() -> CommandFailure {
-    let reason = strerror(errno).map { String(cString: $0) } ?? "error \(errno)"
-    return CommandFailure(.wrongInput, "\(path) cannot be written: \(reason)")
+  /// The problem as peers have it; nil for what they have not.
+  fileprivate var forPeers: AttentionWorkload? {
+    switch self {
+    case .attention(let workload): workload.isPlain ? workload : nil
+    case .decode(let workload): workload.attention
+    case .linear: nil
+    }
   }
 }
 

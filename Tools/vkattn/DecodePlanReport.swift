@@ -15,7 +15,7 @@ struct DecodePlanReport {
   ///   - explains: whether the cuts of other libraries are shown as well.
   init(
     _ shape: AttentionShape, _ type: ElementType, lengths: [Int], path: AttentionPath?,
-    fixedSplit: Int?, explains: Bool, device: DeviceCapabilities
+    fixedSplit: Int?, explains: Bool, device: DeviceCapabilities, tuning: Tuning
   ) throws(AttentionError) {
     var shape = shape
     if !lengths.isEmpty {
@@ -25,7 +25,7 @@ struct DecodePlanReport {
     workload = DecodeWorkload(shape, type, lengths: lengths.isEmpty ? nil : lengths)
     plan = try DecodePlan(
       workload.request(), device: device, path: path,
-      mode: fixedSplit.map { .fixed(tokensPerSplit: $0) })
+      mode: fixedSplit.map { .fixed(tokensPerSplit: $0) }, tuning: tuning)
     schedule = try plan.schedule(lengths: workload.lengths)
     self.device = device
     self.explains = explains
@@ -112,6 +112,12 @@ struct DecodePlanReport {
           ]
         }),
       "why": .array(plan.explanation.map(JSONText.string)),
+      "schedules": explains ? .array(bars.map(\.json)) : [],
     ]
+  }
+
+  /// The schedule beside whole problems and splits of 2048 keys, which servers have by default.
+  private var bars: [ScheduleBars] {
+    ScheduleBars.all(schedule, tilesPerSplit: [nil, max(1, 2048 / plan.tile.keys)])
   }
 }

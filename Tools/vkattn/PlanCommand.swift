@@ -59,6 +59,7 @@ struct PlanCommand: AsyncParsableCommand {
   @Flag(help: "Prints a JSON object.")
   var json = false
 
+  @OptionGroup var tuning: TuningOptions
   @OptionGroup var device: DeviceOptions
 
   func validate() throws {
@@ -70,9 +71,10 @@ struct PlanCommand: AsyncParsableCommand {
   func run() async throws {
     let console = Console.current
     if family == .decode {
+      let capabilities = try device.capabilities()
       let plan = try DecodePlanReport(
         shape, type, lengths: lengths, path: path.path, fixedSplit: fixedSplit,
-        explains: explain, device: try device.capabilities())
+        explains: explain, device: capabilities, tuning: tuning.tuning(for: capabilities))
       if json {
         console.print(plan.json.text)
       } else {
@@ -84,7 +86,8 @@ struct PlanCommand: AsyncParsableCommand {
     // The problem first: it is wrong or right on every device.
     let request = try workload.request()
     let capabilities = try device.capabilities()
-    let plan = try path.plan(request, device: capabilities)
+    let plan = try path.plan(
+      request, device: capabilities, tuning: tuning.tuning(for: capabilities))
     if json {
       console.print(plan.json(workload, capabilities).text)
     } else {

@@ -29,7 +29,8 @@ struct VKAttn: AsyncParsableCommand {
     version: "0.1.0",
     subcommands: [
       DevicesCommand.self, PlanCommand.self, CheckCommand.self, ReplayCommand.self,
-      BenchCommand.self,
+      BenchCommand.self, CompareCommand.self, CeilingsCommand.self,
+      TuneCommand.self, PlotCommand.self, HistoryCommand.self,
     ])
 
   static func main() async {

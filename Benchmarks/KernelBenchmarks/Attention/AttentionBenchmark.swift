@@ -11,15 +11,19 @@ public struct BenchmarkRefusal: Error, Sendable, CustomStringConvertible {
 public struct AttentionBenchmark: Sendable {
   private let device: ComputeDevice
   private let options: TimingOptions
+  private let tuning: Tuning
 
   /// Multiplications and additions that verifying one workload may take on the host: about half a
   /// second of one core.
   private static let verifiedOperations = 5e8
 
-  /// Benchmarks on a device.
-  public init(on device: ComputeDevice, options: TimingOptions = TimingOptions()) {
+  /// Benchmarks on a device, with a user's tuned tiles.
+  public init(
+    on device: ComputeDevice, options: TimingOptions = TimingOptions(), tuning: Tuning = .none
+  ) {
     self.device = device
     self.options = options
+    self.tuning = tuning
   }
 
   /// Verifies a workload, warms up and times it.
@@ -29,48 +33,43 @@ public struct AttentionBenchmark: Sendable {
   public func run(
     _ workload: AttentionWorkload, _ choice: AttentionPathChoice
   ) async throws -> BenchmarkResult {
-    let request = try workload.request()
-    let plan = try choice.plan(request, device: device.capabilities)
-    try plan.checkMemory(of: device.capabilities)
-    let inputs = AttentionInputs.random(for: request, seed: workload.shape.description)
-    let kernel = try AttentionKernel(plan, on: device)
-    let tensors = try await AttentionTensors(inputs, for: plan, on: device)
-
-    try await kernel.run(tensors.buffers)
-    let verification = try verify(try await tensors.read(), request, inputs)
-    // The second run and not the first, in which a driver may still compile.
-    let clock = ContinuousClock()
-    let start = clock.now
-    try await kernel.run(tensors.buffers)
-    let timing =
-      (clock.now - start).inSeconds <= TimingOptions.longestSubmission
-      ? try Stopwatch(device: device, options: options).time { recorder in
-        try kernel.record(tensors.buffers, into: recorder)
-      }
-      : try await timeInPieces(kernel, tensors)
-    guard let timing else { throw BenchmarkRefusal(description: "no sample was taken") }
-    return BenchmarkResult(
-      id: workload.id, family: AttentionWorkload.family, shape: workload.shape.description,
-      type: workload.elementType.rawValue, isCausal: workload.isCausal,
-      path: choice.name(of: plan), tile: plan.tile.summary, timing: timing,
-      operations: request.floatingPointOperations, bytes: request.compulsoryBytes,
-      maxError: verification.largest, relativeError: verification.relative,
-      verifiedRows: verification.rowCount)
+    try await prepare(workload, choice).time(options)
   }
 
-  /// Times a long attention as an application runs it, piece by piece, by the host's clock.
-  private func timeInPieces(
-    _ kernel: AttentionKernel, _ tensors: AttentionTensors
-  ) async throws -> Timing? {
-    let stopwatch = Stopwatch(device: device, options: options)
+  /// Verifies a workload.
+  func prepare(
+    _ workload: AttentionWorkload, _ choice: AttentionPathChoice
+  ) async throws -> PreparedWorkload {
+    let request = try workload.request()
+    let plan = try choice.plan(request, device: device.capabilities, tuning: tuning)
+    try plan.checkMemory(of: device.capabilities)
+    let inputs = AttentionInputs.random(for: request, seed: workload.shape.description)
+    let (pipelineSeconds, kernel) = try timed { try AttentionKernel(plan, on: device) }
+    let tensors = try await AttentionTensors(inputs, for: plan, on: device)
+
     let clock = ContinuousClock()
-    var wall: [Double] = []
-    while stopwatch.needsMore(count: wall.count, seconds: wall.reduce(0, +)) {
-      let start = clock.now
-      try await kernel.run(tensors.buffers)
-      wall.append((clock.now - start).inSeconds)
+    let first = clock.now
+    try await kernel.run(tensors.buffers)
+    let firstSeconds = (clock.now - first).inSeconds
+    let verification = try verify(try await tensors.read(), request, inputs)
+    // The second run and not the first, in which a driver may still compile.
+    let second = clock.now
+    try await kernel.run(tensors.buffers)
+    let isLong = (clock.now - second).inSeconds > TimingOptions.longestSubmission
+    return PreparedWorkload(
+      device: device, record: { try kernel.record(tensors.buffers, into: $0) },
+      runInPieces: isLong ? { try await kernel.run(tensors.buffers) } : nil
+    ) { timing in
+      BenchmarkResult(
+        id: workload.id, family: AttentionWorkload.family, shape: workload.shape.description,
+        type: workload.elementType.rawValue, isCausal: workload.isCausal,
+        path: choice.name(of: plan), tile: plan.tile.summary, timing: timing,
+        operations: request.floatingPointOperations, bytes: request.compulsoryBytes,
+        maxError: verification.largest, relativeError: verification.relative,
+        verifiedRows: verification.rowCount, plan: plan.summary, why: plan.explanation,
+        isTuned: plan.isTuned,
+        pipelineSeconds: pipelineSeconds, firstSeconds: firstSeconds)
     }
-    return Timing(gpu: [], wall: wall)
   }
 
   private func verify(
@@ -101,6 +100,14 @@ public struct AttentionBenchmark: Sendable {
     }
     let largest = ErrorMeasure.worstAbsolute(actual: actual, expected: expected).error
     return (largest, relative.error, rows.count)
+  }
+}
+
+extension AttentionPlan {
+  /// The cuts in a few words.
+  var summary: String {
+    "\(tileCount) tiles x \(request.queryHeads) heads x \(request.batchSize) batch entries, "
+      + "\(pieces.count) submissions, \(scratchByteCount) bytes scratch"
   }
 }
 

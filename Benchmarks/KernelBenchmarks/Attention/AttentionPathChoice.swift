@@ -52,11 +52,11 @@ public struct AttentionPathChoice: Sendable, Hashable {
       + (device.has(.coopmat2) ? [AttentionPathChoice(fragmentM: 16, n: 16, k: 16)] : [])
   }
 
-  /// Plans a request this way.
+  /// Plans a request this way, with a user's tuned tiles where they fit it.
   public func plan(
-    _ request: AttentionRequest, device: DeviceCapabilities
+    _ request: AttentionRequest, device: DeviceCapabilities, tuning: Tuning = .none
   ) throws(AttentionError) -> AttentionPlan {
-    try AttentionPlan(request, device: device, path: path, tile: tile)
+    try AttentionPlan(request, device: device, path: path, tile: tile, tuning: tuning)
   }
 
   /// The name of what ran, for a plan that was made this way.

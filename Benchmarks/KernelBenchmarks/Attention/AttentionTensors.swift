@@ -49,7 +49,8 @@ public struct AttentionInputs: Sendable {
       ? stride(from: 0, to: key.count, by: request.headSize).flatMap {
         key[$0..<$0 + request.valueHeadSize]
       } : tensor(.value, copies: copies)
-    return AttentionInputs(query: query, key: key, value: value)
+    return AttentionInputs(
+      query: query, key: key, value: value, operands: request.operandData(&generator))
   }
 }
 

@@ -8,18 +8,30 @@ public struct AttentionWorkload: Sendable, Hashable {
   public var elementType: ElementType
   /// Whether keys after a query's own position are hidden.
   public var isCausal: Bool
+  /// The keys that a causal query sees, its own included (a sliding window); nil for all of them.
+  public var window: Int?
+  /// The side of the square window of patches whose relative positions have biases (Swin); nil without.
+  public var gridSide: Int?
 
   /// The name of the kernel family, as in ids.
   public static let family = "attention"
 
   /// A workload by its parts.
-  public init(_ shape: AttentionShape, _ elementType: ElementType, isCausal: Bool = false) {
+  public init(
+    _ shape: AttentionShape, _ elementType: ElementType, isCausal: Bool = false,
+    window: Int? = nil, gridSide: Int? = nil
+  ) {
     self.shape = shape
     self.elementType = elementType
-    self.isCausal = isCausal
+    self.isCausal = isCausal || window != nil
+    self.window = window
+    self.gridSide = gridSide
   }
 
-  /// Reads an id.
+  /// Whether a peer can be asked for the same: no window, no bias.
+  public var isPlain: Bool { window == nil && gridSide == nil }
+
+  /// Reads an id of a plain workload.
   ///
   /// - Throws: ``ShapeError`` for a text that ``id`` does not make.
   public init(id: String) throws(ShapeError) {
@@ -36,18 +48,24 @@ public struct AttentionWorkload: Sendable, Hashable {
 
   /// The workload's name.
   public var id: String {
-    "\(Self.family)/\(elementType.rawValue)/\(shape)\(isCausal ? "-causal" : "")"
+    "\(Self.family)/\(elementType.rawValue)/\(shape)"
+      + (window.map { "-window\($0)" } ?? (isCausal ? "-causal" : ""))
+      + (gridSide.map { "-grid\($0)x\($0)" } ?? "")
   }
 
   /// The problem, contiguous [B, S, H, D] as models have it.
   ///
   /// - Throws: `AttentionError.invalidArgument` for sizes that no kernel takes.
   public func request() throws(AttentionError) -> AttentionRequest {
-    try AttentionRequest(
+    var scores = AttentionScores()
+    scores.gridWidth = gridSide ?? 0
+    scores.gridHeight = gridSide ?? 0
+    return try AttentionRequest(
       batchSize: shape.batchSize, queryTokens: shape.queryTokens, keyTokens: shape.keyTokens,
       queryHeads: shape.queryHeads, keyHeads: shape.keyHeads, headSize: shape.headSize,
       valueHeadSize: shape.valueHeadSize, elementType: elementType,
-      mask: isCausal ? .causal : .none)
+      mask: window.map { .window(left: $0 - 1) } ?? (isCausal ? .causal : .none),
+      scores: scores, operands: gridSide == nil ? [] : [AttentionOperand(.gridBias)])
   }
 
   /// What is timed where nothing else is asked: prefill of a model with eight heads.

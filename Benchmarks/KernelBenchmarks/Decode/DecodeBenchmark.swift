@@ -5,14 +5,18 @@ import VulkanAttention
 public struct DecodeBenchmark: Sendable {
   private let device: ComputeDevice
   private let options: TimingOptions
+  private let tuning: Tuning
 
   /// Rows that are compared with the reference.
   private static let verifiedRowCount = 8
 
-  /// Benchmarks on a device.
-  public init(on device: ComputeDevice, options: TimingOptions = TimingOptions()) {
+  /// Benchmarks on a device, with a user's tuned tiles.
+  public init(
+    on device: ComputeDevice, options: TimingOptions = TimingOptions(), tuning: Tuning = .none
+  ) {
     self.device = device
     self.options = options
+    self.tuning = tuning
   }
 
   /// Verifies a workload, warms up and times it: the attention of one layer, with its merge and without the
@@ -23,18 +27,27 @@ public struct DecodeBenchmark: Sendable {
   public func run(
     _ workload: DecodeWorkload, _ choice: AttentionPathChoice
   ) async throws -> BenchmarkResult {
+    try await prepare(workload, choice).time(options)
+  }
+
+  /// Verifies a workload.
+  func prepare(
+    _ workload: DecodeWorkload, _ choice: AttentionPathChoice
+  ) async throws -> PreparedWorkload {
     let request = try workload.request()
     var plan = try DecodePlan(
-      request, device: device.capabilities, path: choice.path, tile: choice.tile)
+      request, device: device.capabilities, path: choice.path, tile: choice.tile, tuning: tuning)
     if workload.cut == .oneSplit {
       let longest = workload.lengths.max() ?? 0
       plan = try DecodePlan(
         request, device: device.capabilities, path: choice.path, tile: choice.tile,
         mode: .fixed(
-          tokensPerSplit: (longest + plan.tile.keys) / plan.tile.keys * plan.tile.keys))
+          tokensPerSplit: (longest + plan.tile.keys) / plan.tile.keys * plan.tile.keys),
+        tuning: tuning)
     }
     let schedule = try plan.schedule(lengths: workload.lengths)
-    let kernel = try DecodeKernel(plan, on: device)
+    let usedPlan = plan
+    let (pipelineSeconds, kernel) = try timed { try DecodeKernel(usedPlan, on: device) }
     let problem = DecodeProblem(
       request, lengths: workload.lengths, pages: try workload.pages(), seed: workload.id)
     let tensors = try await DecodeTensors(problem, for: plan, schedule, on: device)
@@ -43,20 +56,31 @@ public struct DecodeBenchmark: Sendable {
       schedule, pages: problem.pages.map { .table($0) }, workspace: tensors.workspace,
       into: recorder)
     try kernel.record(tensors.buffers, step: step, into: recorder)
+    let clock = ContinuousClock()
+    let first = clock.now
     try await device.submit(recorder).completed()
+    let firstSeconds = (clock.now - first).inSeconds
     let verification = try verify(try await tensors.readOutput(), problem)
-    let timing = try Stopwatch(device: device, options: options).time { recorder in
-      try kernel.record(tensors.buffers, step: step, into: recorder)
+    return PreparedWorkload(
+      device: device, record: { try kernel.record(tensors.buffers, step: step, into: $0) },
+      runInPieces: nil
+    ) { timing in
+      BenchmarkResult(
+        id: workload.id, family: DecodeWorkload.family, shape: workload.shape.description,
+        type: workload.elementType.rawValue, isCausal: false,
+        path: choice.tile == .tuned ? usedPlan.path.rawValue : choice.description,
+        tile: usedPlan.summary(of: schedule), timing: timing,
+        operations: request.floatingPointOperations(lengths: workload.lengths),
+        bytes: request.compulsoryBytes(lengths: workload.lengths),
+        maxError: verification.largest, relativeError: verification.relative,
+        verifiedRows: verification.rowCount,
+        plan: "\(schedule.tileCount) tiles of \(schedule.problemCount) problems in "
+          + "\(schedule.groupCount) groups, \(schedule.segmentCount) segments, "
+          + "\(schedule.mergeCount) merges, "
+          + "\(usedPlan.workspaceByteCount(for: schedule)) bytes workspace",
+        why: usedPlan.explanation, isTuned: usedPlan.isTuned, pipelineSeconds: pipelineSeconds,
+        firstSeconds: firstSeconds)
     }
-    guard let timing else { throw BenchmarkRefusal(description: "no sample was taken") }
-    return BenchmarkResult(
-      id: workload.id, family: DecodeWorkload.family, shape: workload.shape.description,
-      type: workload.elementType.rawValue, isCausal: false,
-      path: choice.tile == .tuned ? plan.path.rawValue : choice.description,
-      tile: plan.summary(of: schedule), timing: timing,
-      operations: request.floatingPointOperations(lengths: workload.lengths),
-      bytes: request.compulsoryBytes(lengths: workload.lengths), maxError: verification.largest,
-      relativeError: verification.relative, verifiedRows: verification.rowCount)
   }
 
   private func verify(

@@ -20,6 +20,10 @@ public struct DecodeWorkload: Sendable, Hashable {
   public var format: CacheFormat
   /// Keys of a page; nil for a contiguous cache.
   public var pageSize: Int?
+  /// The keys that a query sees, its own included (a sliding window); nil for all of them.
+  public var window: Int?
+  /// Whether values are the first E channels of keys (latent attention).
+  public var valuesAreKeys = false
   /// How the work is cut.
   public var cut = Cut.lean
   /// What the id says of the lengths.
@@ -43,13 +47,16 @@ public struct DecodeWorkload: Sendable, Hashable {
   public var id: String {
     "\(Self.family)/\(elementType.rawValue)/\(shape)"
       + (format == .element(elementType) ? "" : "-\(format)")
+      + (valuesAreKeys ? "-latent" : "") + (window.map { "-window\($0)" } ?? "")
       + (pageSize.map { "-page\($0)" } ?? "")
       + mix + cut.rawValue
   }
 
   /// The same problem as tiled attention has it, for peers; nil for what they have not.
   public var attention: AttentionWorkload? {
-    guard let type = format.elementType, Set(lengths).count == 1 else { return nil }
+    guard let type = format.elementType, Set(lengths).count == 1, !valuesAreKeys, window == nil,
+      shape.queryTokens == 1
+    else { return nil }
     return AttentionWorkload(shape, type)
   }
 
@@ -68,8 +75,10 @@ public struct DecodeWorkload: Sendable, Hashable {
     }
     return try DecodeRequest(
       batchSize: shape.batchSize, queryTokens: shape.queryTokens, queryHeads: shape.queryHeads,
-      keyCache: cache(shape.headSize), valueCache: cache(shape.valueHeadSize),
-      maxKeyTokens: shape.keyTokens, elementType: elementType)
+      keyCache: cache(shape.headSize),
+      valueCache: valuesAreKeys ? nil : cache(shape.valueHeadSize),
+      valueHeadSize: shape.valueHeadSize, maxKeyTokens: shape.keyTokens, elementType: elementType,
+      mask: window.map { .window(left: $0 - 1) } ?? .causal)
   }
 
   private func pageCount(_ pageSize: Int) -> Int {

@@ -9,10 +9,14 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
   public let batch: Int
   /// T.
   public let tokens: Int
-  /// H.
-  public let heads: Int
-  /// K and V.
-  public let headSize: Int
+  /// G, heads of queries and keys.
+  public let keyHeads: Int
+  /// H, heads of values and states.
+  public let valueHeads: Int
+  /// K.
+  public let keyChannels: Int
+  /// V.
+  public let valueChannels: Int
   /// The type of q, k, v and o.
   public let elementType: VulkanAttention.ElementType
 
@@ -21,18 +25,44 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
     _ model: LinearAttentionModel, batch: Int = 1, tokens: Int, heads: Int, headSize: Int,
     _ elementType: VulkanAttention.ElementType
   ) {
+    self.init(
+      model, batch: batch, tokens: tokens, keyHeads: heads, valueHeads: heads,
+      keyChannels: headSize, valueChannels: headSize, elementType)
+  }
+
+  /// A workload whose keys and values have heads and channels of their own.
+  public init(
+    _ model: LinearAttentionModel, batch: Int = 1, tokens: Int, keyHeads: Int, valueHeads: Int,
+    keyChannels: Int, valueChannels: Int, _ elementType: VulkanAttention.ElementType
+  ) {
     self.model = model
     self.batch = batch
     self.tokens = tokens
-    self.heads = heads
-    self.headSize = headSize
+    self.keyHeads = keyHeads
+    self.valueHeads = valueHeads
+    self.keyChannels = keyChannels
+    self.valueChannels = valueChannels
     self.elementType = elementType
   }
 
   /// The workload's name.
-  public var id: String { "linear/\(model.rawValue)/\(elementType.rawValue)/\(shape)" }
+  public var id: String { "\(Self.family)/\(model.rawValue)/\(elementType.rawValue)/\(shape)" }
   /// The sizes in the name.
-  public var shape: String { "B\(batch)-T\(tokens)-H\(heads)-D\(headSize)" }
+  public var shape: String {
+    keyHeads == valueHeads && keyChannels == valueChannels
+      ? "B\(batch)-T\(tokens)-H\(valueHeads)-D\(keyChannels)"
+      : "B\(batch)-T\(tokens)-G\(keyHeads)-H\(valueHeads)-K\(keyChannels)-V\(valueChannels)"
+  }
+
+  /// The name of the kernel family, as in ids.
+  public static let family = "linear"
+
+  /// The problem.
+  ///
+  /// - Throws: `AttentionError.invalidArgument` for sizes that no kernel takes.
+  public func request() throws(AttentionError) -> LinearAttentionRequest {
+    try checkCase.request()
+  }
 
   /// Prefills and decode steps.
   public static let standard: [LinearAttentionWorkload] =
@@ -52,8 +82,9 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
 
   var checkCase: LinearAttentionCheckCase {
     LinearAttentionCheckCase(
-      group: "", model: model, batch: batch, tokens: tokens, keyHeads: heads, valueHeads: heads,
-      keyChannels: headSize, valueChannels: headSize, elementType: elementType,
+      group: "", model: model, batch: batch, tokens: tokens, keyHeads: keyHeads,
+      valueHeads: valueHeads, keyChannels: keyChannels, valueChannels: valueChannels,
+      elementType: elementType,
       // A decode step goes on from a state; a prefill starts without.
       hasStates: tokens == 1)
   }
@@ -63,14 +94,18 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
 public struct LinearAttentionBenchmark: Sendable {
   private let device: ComputeDevice
   private let options: TimingOptions
+  private let tuning: Tuning
 
   /// The tokens at the start of a workload that are held against the reference.
   private static let verifiedTokens = 256
 
-  /// Benchmarks on a device.
-  public init(on device: ComputeDevice, options: TimingOptions = TimingOptions()) {
+  /// Benchmarks on a device, with a user's tuned tiles.
+  public init(
+    on device: ComputeDevice, options: TimingOptions = TimingOptions(), tuning: Tuning = .none
+  ) {
     self.device = device
     self.options = options
+    self.tuning = tuning
   }
 
   /// Verifies a workload, warms up and times it.
@@ -79,24 +114,39 @@ public struct LinearAttentionBenchmark: Sendable {
   public func run(
     _ workload: LinearAttentionWorkload, _ choice: LinearAttentionChoice
   ) async throws -> BenchmarkResult {
+    try await prepare(workload, choice).time(options)
+  }
+
+  /// Verifies a workload.
+  func prepare(
+    _ workload: LinearAttentionWorkload, _ choice: LinearAttentionChoice
+  ) async throws -> PreparedWorkload {
     let checkCase = workload.checkCase
     let request = try checkCase.request()
-    let plan = try choice.plan(request, device: device.capabilities)
+    let plan = try choice.plan(request, device: device.capabilities, tuning: tuning)
     let inputs = checkCase.inputs(request)
-    let kernel = try LinearAttentionKernel(plan, on: device)
+    let (pipelineSeconds, kernel) = try timed { try LinearAttentionKernel(plan, on: device) }
     let tensors = try await LinearAttentionTensors(inputs, for: plan, on: device)
+    let clock = ContinuousClock()
+    let first = clock.now
     try await kernel.run(tensors.buffers)
+    let firstSeconds = (clock.now - first).inSeconds
     let verification = try verify(try await tensors.read(), request, inputs)
-    let timing = try Stopwatch(device: device, options: options).time { recorder in
-      try kernel.record(tensors.buffers, into: recorder)
+    return PreparedWorkload(
+      device: device, record: { try kernel.record(tensors.buffers, into: $0) },
+      runInPieces: firstSeconds > TimingOptions.longestSubmission
+        ? { try await kernel.run(tensors.buffers) } : nil
+    ) { timing in
+      BenchmarkResult(
+        id: workload.id, family: LinearAttentionWorkload.family, shape: workload.shape,
+        type: workload.elementType.rawValue, isCausal: request.isCausal, path: plan.wayName,
+        tile: plan.tileSummary, timing: timing, operations: request.floatingPointOperations,
+        bytes: request.compulsoryBytes, maxError: verification.largest,
+        relativeError: verification.relative, verifiedRows: verification.rowCount,
+        plan: "\(plan.partCount) parts, \(plan.pieceCount) submissions, "
+          + "\(plan.scratchByteCount) bytes scratch", why: plan.explanation, isTuned: plan.isTuned,
+        pipelineSeconds: pipelineSeconds, firstSeconds: firstSeconds)
     }
-    guard let timing else { throw BenchmarkRefusal(description: "no sample was taken") }
-    return BenchmarkResult(
-      id: workload.id, family: "linear", shape: workload.shape,
-      type: workload.elementType.rawValue, isCausal: request.isCausal, path: plan.wayName,
-      tile: plan.tileSummary, timing: timing, operations: request.floatingPointOperations,
-      bytes: request.compulsoryBytes, maxError: verification.largest,
-      relativeError: verification.relative, verifiedRows: verification.rowCount)
   }
 
   /// Tokens see no later ones: the first of them are a problem of their own.

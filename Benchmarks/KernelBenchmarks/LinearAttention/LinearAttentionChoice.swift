@@ -28,11 +28,11 @@ public struct LinearAttentionChoice: Sendable, Hashable, CustomStringConvertible
       ? "auto" : [form?.rawValue, path?.rawValue].compactMap { $0 }.joined(separator: ":")
   }
 
-  /// Plans a request this way.
+  /// Plans a request this way, with a user's tuned tiles where they fit it.
   func plan(
-    _ request: LinearAttentionRequest, device: DeviceCapabilities
+    _ request: LinearAttentionRequest, device: DeviceCapabilities, tuning: Tuning = .none
   ) throws(AttentionError) -> LinearAttentionPlan {
-    try LinearAttentionPlan(request, device: device, form: form, path: path)
+    try LinearAttentionPlan(request, device: device, form: form, path: path, tuning: tuning)
   }
 }
 

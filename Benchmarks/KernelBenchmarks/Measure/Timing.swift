@@ -14,10 +14,15 @@ public struct Timing: Sendable, Hashable {
   public let clock: Clock
   /// Seconds of the work.
   public let statistics: SampleStatistics
+  /// Seconds by the host's clock, submission and completion included.
+  public let wall: SampleStatistics
+  /// Seconds by the device's timestamps, plausible or not; nil where it has none.
+  public let gpu: SampleStatistics?
+
   /// The median of the host's clock, submission and completion included.
-  public let wallMedian: Double
+  public var wallMedian: Double { wall.median }
   /// The median of the device's timestamps, plausible or not; nil where it has none.
-  public let gpuMedian: Double?
+  public var gpuMedian: Double? { gpu?.median }
 
   /// Chooses the clock for samples of both; nil without samples.
   ///
@@ -27,8 +32,8 @@ public struct Timing: Sendable, Hashable {
   init?(gpu: [Double], wall: [Double]) {
     guard let wallStatistics = SampleStatistics(wall) else { return nil }
     let gpuStatistics = gpu.count == wall.count ? SampleStatistics(gpu) : nil
-    wallMedian = wallStatistics.median
-    gpuMedian = gpuStatistics?.median
+    self.wall = wallStatistics
+    self.gpu = gpuStatistics
     if let gpuStatistics,
       Self.isPlausible(gpu: gpuStatistics.median, wall: wallStatistics.median)
     {
@@ -100,6 +105,13 @@ struct Stopwatch {
       || count < TimingOptions.mostSamples && seconds < TimingOptions.sampleSeconds
   }
 
+  /// Times what `record` appends once; the seconds of the clock to compare by.
+  func once(_ record: (Recorder) throws -> Void) throws -> Double {
+    let sample = try sample(record)
+    if let gpu = sample.gpu, Timing.isPlausible(gpu: gpu, wall: sample.wall) { return gpu }
+    return sample.wall
+  }
+
   private func sample(_ record: (Recorder) throws -> Void) throws -> (gpu: Double?, wall: Double) {
     let hasTimestamps = device.capabilities.timestampPeriod > 0
     let recorder = try device.makeRecorder()
@@ -118,7 +130,7 @@ struct Stopwatch {
 }
 
 /// Overwrites the device's caches.
-private struct CacheScrub {
+struct CacheScrub {
   /// More than the last-level cache of any device at hand.
   static let byteCount = 256 << 20
   let device: ComputeDevice

@@ -1,9 +1,15 @@
 /// The report for programs.
 extension BenchmarkReport {
+  /// The version of the format, which `Benchmarks/results/FORMAT.md` documents.
+  public static let formatVersion = 2
+
   /// One object: `device`, `driver`, `commit` and `results`, and what else was measured.
   public var json: JSONText {
     [
-      "device": .string(device), "driver": .string(driver), "commit": .string(commit),
+      "format": "vulkan-attention-bench", "version": .integer(Self.formatVersion),
+      "time": .string(time), "device_uuid": .string(deviceUUID),
+      "driver_uuid": .string(driverUUID), "device": .string(device), "driver": .string(driver),
+      "commit": .string(commit),
       "ceilings": ceilings.map { ceilings in
         [
           "copy_gbps": .number(ceilings.copyBytesPerSecond * 1e-9),
@@ -42,6 +48,8 @@ extension BenchmarkReport {
 
   private func json(of result: BenchmarkResult) -> JSONText {
     let share = share(result)
+    let shares = shares(result)
+    let timing = result.timing
     let statistics = result.timing.statistics
     return [
       "id": .string(result.id), "family": .string(result.family), "shape": .string(result.shape),
@@ -54,6 +62,15 @@ extension BenchmarkReport {
       "gpu_seconds_median": JSONText(result.timing.gpuMedian),
       "gflops": .number(result.gigaflops), "gbps": .number(result.gigabytes),
       "ceiling": JSONText(share?.of), "ceiling_share": JSONText(share?.share),
+      "mode": result.isCold ? "cold" : "warm", "tuned": .bool(result.isTuned),
+      "plan": .string(result.plan), "why": .array(result.why.map(JSONText.string)),
+      "operations": .number(result.operations), "bytes": .number(result.bytes),
+      "copy_share": JSONText(shares?.copy), "fma_share": JSONText(shares?.fma),
+      "matrix_share": JSONText(shares?.matrix),
+      "wall_seconds_p10": .number(timing.wall.p10), "wall_seconds_p90": .number(timing.wall.p90),
+      "gpu_seconds_p10": JSONText(timing.gpu?.p10), "gpu_seconds_p90": JSONText(timing.gpu?.p90),
+      "pipeline_seconds": JSONText(result.pipelineSeconds),
+      "first_run_seconds": JSONText(result.firstSeconds),
       "max_error": .number(result.maxError), "relative_rms_error": .number(result.relativeError),
       "verified_rows": .integer(result.verifiedRows),
     ]

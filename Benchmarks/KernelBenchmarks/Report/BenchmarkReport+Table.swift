@@ -34,15 +34,18 @@ extension BenchmarkReport {
   public var table: TextTable {
     var table = TextTable([
       ("workload", .left), ("path", .left), ("median", .right),
-      ("p10", .right), ("p90", .right), ("clock", .left), ("GFLOP/s", .right), ("GB/s", .right),
+      ("p10", .right), ("p90", .right), ("clock", .left), ("wall", .right), ("GFLOP/s", .right),
+      ("GB/s", .right),
       ("share", .right), ("error", .right), ("tile", .left),
     ])
     for result in results {
       let statistics = result.timing.statistics
       table.add([
-        result.id, result.path, Numbers.seconds(statistics.median),
+        result.id, result.path + (result.isTuned ? " tuned" : ""),
+        Numbers.seconds(statistics.median),
         Numbers.seconds(statistics.p10), Numbers.seconds(statistics.p90),
-        result.timing.clock.rawValue, Numbers.significant(result.gigaflops),
+        result.timing.clock.rawValue, Numbers.seconds(result.timing.wallMedian),
+        Numbers.significant(result.gigaflops),
         Numbers.significant(result.gigabytes),
         share(result).map { "\(Numbers.percent($0.share)) \($0.of)" } ?? "",
         Numbers.scientific(result.relativeError), result.tile,

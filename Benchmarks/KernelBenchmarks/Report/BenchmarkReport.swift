@@ -3,7 +3,7 @@ import VulkanAttention
 /// One timed and verified workload.
 public struct BenchmarkResult: Sendable {
   /// The workload's id.
-  public let id: String
+  public var id: String
   /// The kernel family.
   public let family: String
   /// The sizes, as in the id.
@@ -28,6 +28,18 @@ public struct BenchmarkResult: Sendable {
   public let relativeError: Double
   /// The rows of o that were verified against the reference.
   public let verifiedRows: Int
+  /// The cuts of the plan in words: tiles, submissions, scratch memory.
+  public var plan = ""
+  /// Why the plan took this path and tile.
+  public var why: [String] = []
+  /// Whether the tile is the user's tuned one.
+  public var isTuned = false
+  /// Whether the device's caches were overwritten before each sample.
+  public var isCold = false
+  /// Seconds until the pipelines were there: compiled, or loaded from the cache of an earlier run.
+  public var pipelineSeconds: Double?
+  /// Seconds of the very first run by the host's clock, nothing warmed up.
+  public var firstSeconds: Double?
 
   /// Operations per second, 10⁹.
   public var gigaflops: Double { operations / timing.statistics.median * 1e-9 }
@@ -41,6 +53,12 @@ public struct BenchmarkReport: Sendable {
   public let device: String
   /// The driver's name and version.
   public let driver: String
+  /// The UUIDs of device and driver; empty where the report is of no device.
+  public var deviceUUID = ""
+  /// The driver's UUID.
+  public var driverUUID = ""
+  /// When the run began, UTC, as 2026-11-21T18:00:00Z; empty where nobody said.
+  public var time = ""
   /// The commit of the checkout, or `unknown`.
   public let commit: String
   /// What the device reaches at best.
@@ -72,6 +90,22 @@ public struct BenchmarkReport: Sendable {
       device.driverInfo.hasPrefix(device.driverName)
       ? device.driverInfo : "\(device.driverName) \(device.driverInfo)"
     self.init(device: device.name, driver: driver, commit: commit)
+    deviceUUID = device.deviceUUID
+    driverUUID = device.driverUUID
+  }
+
+  /// The shares of every ceiling that was measured: what part of its rate a result reaches.
+  public func shares(
+    _ result: BenchmarkResult
+  ) -> (copy: Double, fma: Double?, matrix: Double?)? {
+    ceilings.map { ceilings in
+      let seconds = result.timing.statistics.median
+      return (
+        result.bytes / seconds / ceilings.copyBytesPerSecond,
+        ceilings.fmaOperationsPerSecond.map { result.operations / seconds / $0 },
+        ceilings.matrixOperationsPerSecond.map { result.operations / seconds / $0 }
+      )
+    }
   }
 
   /// The share of the ceiling that bounds a result: of arithmetic or of memory, whichever takes

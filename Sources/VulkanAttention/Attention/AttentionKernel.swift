@@ -47,12 +47,14 @@ public final class AttentionKernel: Sendable {
   ///   - request: the problem.
   ///   - device: where it runs.
   ///   - path: forces a path; nil chooses the best.
+  ///   - tuning: tiles that were measured on the device.
   /// - Throws: what `AttentionPlan.init` and the other initialiser throw.
   public convenience init(
-    _ request: AttentionRequest, on device: ComputeDevice, path: AttentionPath? = nil
+    _ request: AttentionRequest, on device: ComputeDevice, path: AttentionPath? = nil,
+    tuning: Tuning = .none
   ) throws(AttentionError) {
     try self.init(
-      AttentionPlan(request, device: device.capabilities, path: path), on: device)
+      AttentionPlan(request, device: device.capabilities, path: path, tuning: tuning), on: device)
   }
 
   /// Appends the whole attention to a recorder. It does not submit, wait or allocate.

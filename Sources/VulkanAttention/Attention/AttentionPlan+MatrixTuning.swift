@@ -12,6 +12,13 @@ extension AttentionPlan {
     let keepsQueryInShared: Bool
     let prefetches: Bool
     let provenance: String
+
+    /// The numbers that can be tuned.
+    var parameters: AttentionTileParameters.Matrix {
+      .init(
+        rowFragments: rowFragments, keyTile: keyTile, subgroups: subgroups,
+        keepsQueryInShared: keepsQueryInShared, prefetches: prefetches)
+    }
   }
 
   private static let counted =
@@ -69,8 +76,10 @@ extension AttentionPlan {
   ]
 
   static func matrixTile(
-    _ request: AttentionRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice
+    _ request: AttentionRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice,
+    _ own: AttentionTileParameters.Matrix? = nil
   ) -> Result<AttentionTile, PathRefusal> {
+    if let refusal = own?.refusal { return .failure(refusal) }
     for type in [request.elementType, request.keyType, request.valueType] {
       switch type {
       case .f16: break
@@ -84,7 +93,9 @@ extension AttentionPlan {
             reason: "the matrix units multiply f16 here, which lacks the range of bf16"))
       }
     }
-    return matrixFragment(on: device, choice).flatMap { tile(request, device, fragment: $0) }
+    return matrixFragment(on: device, choice).flatMap {
+      tile(request, device, fragment: $0, own)
+    }
   }
 
   /// The fragment shape: the one asked for, else 16×16×16 where it is listed, for larger fragments
@@ -133,13 +144,20 @@ extension AttentionPlan {
 
   private static func tile(
     _ request: AttentionRequest, _ device: DeviceCapabilities,
-    fragment: DeviceCapabilities.MatrixShape
+    fragment: DeviceCapabilities.MatrixShape, _ own: AttentionTileParameters.Matrix?
   ) -> Result<AttentionTile, PathRefusal> {
     let size = max(request.headSize, request.valueHeadSize)
+    let ownTuning = own.map {
+      MatrixTuning(
+        device: .any, maxHeadSize: .max, rowFragments: $0.rowFragments, keyTile: $0.keyTile,
+        subgroups: $0.subgroups, keepsQueryInShared: $0.keepsQueryInShared,
+        prefetches: $0.prefetches, provenance: "")
+    }
     guard
-      let tuning = matrixTunings.first(where: {
-        $0.device.includes(device) && size <= $0.maxHeadSize
-      })
+      let tuning = ownTuning
+        ?? matrixTunings.first(where: {
+          $0.device.includes(device) && size <= $0.maxHeadSize
+        })
     else { return .failure(PathRefusal(reason: "no tile for head size \(size)")) }
     // Intel's matrix units belong to subgroups of 16.
     let subgroupSize =
@@ -181,7 +199,7 @@ extension AttentionPlan {
           "QUERY_IN_SHARED": tuning.keepsQueryInShared ? 1 : 0,
           "PREFETCH": prefetches ? 1 : 0, "LANES_PER_ROW": UInt32(lanesPerRow),
         ], keysPerStep: tuning.keyTile, sumsPerRow: lanesPerRow, packing: nil,
-        provenance: tuning.provenance))
+        parameters: .matrix(tuning.parameters), provenance: tuning.provenance))
   }
 
   /// The shader's own sum, in its header.

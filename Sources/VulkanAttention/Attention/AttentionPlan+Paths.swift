@@ -32,15 +32,20 @@ extension AttentionPlan {
   }
 
   /// The tile with which a path runs a request, or why it cannot.
+  ///
+  /// - Parameter parameters: numbers in place of the path's table.
   static func tile(
     of path: AttentionPath, _ request: AttentionRequest, _ device: DeviceCapabilities,
-    _ choice: AttentionTileChoice
+    _ choice: AttentionTileChoice, _ parameters: AttentionTileParameters? = nil
   ) -> Result<AttentionTile, PathRefusal> {
     let tile: Result<AttentionTile, PathRefusal> =
-      switch path {
-      case .row: rowTile(request, device)
-      case .subgroup: subgroupTile(request, device)
-      case .matrix: matrixTile(request, device, choice)
+      switch (path, parameters) {
+      case (.row, .row(let own)): rowTile(request, device, own)
+      case (.row, _): rowTile(request, device, nil)
+      case (.subgroup, .subgroup(let own)): subgroupTile(request, device, own)
+      case (.subgroup, _): subgroupTile(request, device, nil)
+      case (.matrix, .matrix(let own)): matrixTile(request, device, choice, own)
+      case (.matrix, _): matrixTile(request, device, choice, nil)
       }
     return tile.flatMap { tile in
       if let refusal = PathRefusal(

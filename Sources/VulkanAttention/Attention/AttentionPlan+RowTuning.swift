@@ -45,12 +45,25 @@ extension AttentionPlan {
   }
 
   static func rowTile(
-    _ request: AttentionRequest, _ device: DeviceCapabilities
+    _ request: AttentionRequest, _ device: DeviceCapabilities,
+    _ own: AttentionTileParameters.Row? = nil
   ) -> Result<AttentionTile, PathRefusal> {
-    let packing = packing(request, device)
-    let keysPerBlock = packing?.keysPerBlock ?? keysPerBlock(request, device, packs: false)
+    if let refusal = own?.refusal(on: device) { return .failure(refusal) }
+    let packing =
+      if let own {
+        own.isPacked ? packing(request, device, keysPerBlock: own.keysPerBlock) : nil
+      } else {
+        rowsSuffice(request)
+          ? packing(request, device, keysPerBlock: keysPerBlock(request, device, packs: true)) : nil
+      }
+    if own?.isPacked == true, packing == nil {
+      return .failure(PathRefusal(reason: "keys and values cannot be packed here"))
+    }
+    let keysPerBlock =
+      own?.keysPerBlock ?? packing?.keysPerBlock ?? keysPerBlock(request, device, packs: false)
     let workgroupSize =
-      request.queryTokens < rowWorkgroupSize ? device.subgroupSize : rowWorkgroupSize
+      own?.workgroupSize
+      ?? (request.queryTokens < rowWorkgroupSize ? device.subgroupSize : rowWorkgroupSize)
     return .success(
       AttentionTile(
         workgroupSize: max(workgroupSize, device.subgroupSize),
@@ -58,21 +71,28 @@ extension AttentionPlan {
         sharedBytes: 0, subgroupSize: nil, shaderName: "attention_row",
         constants: ["KEYS_PER_BLOCK": UInt32(keysPerBlock)], keysPerStep: keysPerBlock,
         sumsPerRow: 1, packing: packing,
+        parameters: .row(
+          .init(
+            keysPerBlock: keysPerBlock, workgroupSize: max(workgroupSize, device.subgroupSize),
+            isPacked: packing != nil)),
         provenance: device.kind == .cpu
           ? "the largest block of keys that the processor's decoded-instruction cache holds, "
             + "measured on lavapipe of Mesa 26.1.6, 2 cores of an EPYC 9005"
           : "the tile for CPUs; not measured on a GPU"))
   }
 
-  /// Packing, where there are rows enough to pay for it and memory for the copy.
+  /// Whether there are rows enough to pay for packing. Where sequences are packed or keys have sources of their own,
+  /// each is as in any other attention.
+  private static func rowsSuffice(_ request: AttentionRequest) -> Bool {
+    request.queryTokens * request.headsPerGroup >= fewestRowsToPack(request.keyType)
+  }
+
+  /// Packing, where there is memory for the copy.
   private static func packing(
-    _ request: AttentionRequest, _ device: DeviceCapabilities
+    _ request: AttentionRequest, _ device: DeviceCapabilities, keysPerBlock: Int
   ) -> AttentionPacking? {
-    // Where sequences are packed or keys have sources of their own, each is as in any other attention.
-    guard request.queryTokens * request.headsPerGroup >= fewestRowsToPack(request.keyType),
-      ShaderBinary.named(AttentionPacking.shaderName)?.isCompiled == true,
-      let packing = AttentionPacking(
-        request, keysPerBlock: keysPerBlock(request, device, packs: true)),
+    guard ShaderBinary.named(AttentionPacking.shaderName)?.isCompiled == true,
+      let packing = AttentionPacking(request, keysPerBlock: keysPerBlock),
       // Half of the largest allocation: the tensors need memory as well.
       packing.byteCount <= device.maxAllocationBytes / 2
     else { return nil }

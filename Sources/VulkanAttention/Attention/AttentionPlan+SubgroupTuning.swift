@@ -15,6 +15,13 @@ extension AttentionPlan {
     let workgroupSize: Int
     let provenance: String
 
+    /// The numbers that can be tuned.
+    var parameters: AttentionTileParameters.Subgroup {
+      .init(
+        rowsPerLane: rowsPerLane, lanesPerRow: lanesPerRow, keyTile: keyTile, keyStep: keyStep,
+        isStaged: isStaged, isWidened: isWidened, workgroupSize: workgroupSize)
+    }
+
     /// The shader's own sum, in its header.
     func sharedBytes(_ request: AttentionRequest) -> Int {
       guard isStaged else { return 16 }
@@ -71,14 +78,24 @@ extension AttentionPlan {
   ]
 
   static func subgroupTile(
-    _ request: AttentionRequest, _ device: DeviceCapabilities
+    _ request: AttentionRequest, _ device: DeviceCapabilities,
+    _ own: AttentionTileParameters.Subgroup? = nil
   ) -> Result<AttentionTile, PathRefusal> {
+    if let refusal = own?.refusal(on: device) { return .failure(refusal) }
     let size = max(request.headSize, request.valueHeadSize)
+    let ownTuning = own.map {
+      SubgroupTuning(
+        device: .any, maxHeadSize: .max, rowsPerLane: $0.rowsPerLane,
+        lanesPerRow: $0.lanesPerRow, keyTile: $0.keyTile, keyStep: $0.keyStep,
+        isStaged: $0.isStaged, isWidened: $0.isWidened, workgroupSize: $0.workgroupSize,
+        provenance: "")
+    }
     guard
-      let tuning = subgroupTunings.first(where: {
-        $0.device.includes(device) && size <= $0.maxHeadSize
-          && $0.lanesPerRow <= device.minSubgroupSize
-      })
+      let tuning = ownTuning
+        ?? subgroupTunings.first(where: {
+          $0.device.includes(device) && size <= $0.maxHeadSize
+            && $0.lanesPerRow <= device.minSubgroupSize
+        })
     else {
       return .failure(
         PathRefusal(
@@ -103,6 +120,6 @@ extension AttentionPlan {
           "KEY_TILE": UInt32(tuning.keyTile), "KEY_STEP": UInt32(tuning.keyStep),
           "STAGED": tuning.isStaged ? 1 : 0, "WIDENED": tuning.isWidened ? 1 : 0,
         ], keysPerStep: tuning.keyTile, sumsPerRow: 1, packing: nil,
-        provenance: tuning.provenance))
+        parameters: .subgroup(tuning.parameters), provenance: tuning.provenance))
   }
 }

@@ -34,6 +34,8 @@ public struct AttentionPlan: Sendable, Hashable {
   public let pieces: [Piece]
   /// Why this path and this tile, a line for each path that was considered.
   public let explanation: [String]
+  /// Whether the tile is one of a ``Tuning``.
+  public let isTuned: Bool
 
   /// How keys and values are packed before they are read, if they are.
   var packing: AttentionPacking? { tile.packing }
@@ -53,25 +55,42 @@ public struct AttentionPlan: Sendable, Hashable {
   ///   - device: what the device can do.
   ///   - path: forces a path; nil chooses the best.
   ///   - tile: forces the path's tile instead of the tuned one.
+  ///   - tuning: tiles that were measured on the device; one that is for this request's class of shapes is taken
+  ///     where it can run, if no other path and tile are forced.
   /// - Throws: `pathUnavailable` where a forced path cannot run, `noPath` where none can, and
   ///   `device(.limitExceeded)` where the grid is too large.
   public init(
     _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath? = nil,
-    tile: AttentionTileChoice = .tuned
+    tile: AttentionTileChoice = .tuned, tuning: Tuning = .none
   ) throws(AttentionError) {
     try self.init(
-      request, device: device, path: path, tile: tile,
+      request, device: device, path: path, tile: tile, tuning: tuning,
       operationsPerPiece: Self.operationsPerPiece(device))
   }
 
   /// Plans with a bound of one's own for the work of one submission.
   init(
     _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath?,
-    tile: AttentionTileChoice, operationsPerPiece: Double
+    tile: AttentionTileChoice, tuning: Tuning = .none, operationsPerPiece: Double
   ) throws(AttentionError) {
     let chosen: (path: AttentionPath, tile: AttentionTile)
     var explanation: [String] = []
-    if let path {
+    var tuned: AttentionTile?
+    if tile == .tuned, let (parameters, entry) = tuning.attention(request),
+      path == nil || path == parameters.path
+    {
+      switch Self.tile(of: parameters.path, request, device, tile, parameters) {
+      case .failure(let refusal):
+        explanation.append("tuning: cannot run: \(refusal.reason)")
+      case .success(let tile):
+        tuned = tile
+        explanation.append("\(parameters.path.rawValue): \(entry.provenance)")
+      }
+    }
+    isTuned = tuned != nil
+    if let tuned {
+      chosen = (tuned.parameters.path, tuned)
+    } else if let path {
       switch Self.tile(of: path, request, device, tile) {
       case .failure(let refusal):
         throw .pathUnavailable(path: path, reason: refusal.reason)

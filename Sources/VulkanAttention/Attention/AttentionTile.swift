@@ -21,6 +21,8 @@ public struct AttentionTile: Sendable, Hashable {
   let sumsPerRow: Int
   /// How keys and values are packed first; nil where they are read as they lie.
   let packing: AttentionPacking?
+  /// The numbers of the tile that can be tuned.
+  public let parameters: AttentionTileParameters
   /// Where the numbers come from: the measurement that chose them, or that they were asked for.
   public let provenance: String
 

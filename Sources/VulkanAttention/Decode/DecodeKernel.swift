@@ -50,15 +50,16 @@ public final class DecodeKernel: Sendable {
     mergePipeline = try device.compiled(plan.mergeDescription())
   }
 
-  /// Plans and prepares a request.
+  /// Plans and prepares a request; `tuning` are tiles that were measured on the device.
   ///
   /// - Throws: what `DecodePlan.init` and the other initialiser throw.
   public convenience init(
     _ request: DecodeRequest, on device: ComputeDevice, path: AttentionPath? = nil,
-    mode: LeanSchedule.Mode? = nil
+    mode: LeanSchedule.Mode? = nil, tuning: Tuning = .none
   ) throws(AttentionError) {
     try self.init(
-      DecodePlan(request, device: device.capabilities, path: path, mode: mode), on: device)
+      DecodePlan(
+        request, device: device.capabilities, path: path, mode: mode, tuning: tuning), on: device)
   }
 
   /// Appends the upload of what a step's layers share.

@@ -46,7 +46,8 @@ extension DecodePlan {
   ]
 
   static func matrixTile(
-    _ request: DecodeRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice
+    _ request: DecodeRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice,
+    _ own: DecodeTileParameters? = nil
   ) -> Result<DecodeTile, PathRefusal> {
     let types = [
       request.attention.elementType, request.keyCache.format.elementType,
@@ -67,20 +68,27 @@ extension DecodePlan {
       }
     }
     return AttentionPlan.matrixFragment(on: device, choice).flatMap {
-      matrixTile(request, device, fragment: $0)
+      matrixTile(request, device, fragment: $0, own)
     }
   }
 
   private static func matrixTile(
     _ request: DecodeRequest, _ device: DeviceCapabilities,
-    fragment: DeviceCapabilities.MatrixShape
+    fragment: DeviceCapabilities.MatrixShape, _ own: DecodeTileParameters?
   ) -> Result<DecodeTile, PathRefusal> {
     let attention = request.attention
     let size = max(attention.headSize, attention.valueHeadSize)
+    var ownTuning: MatrixTuning?
+    if case .matrix(let rows, let keys, let subgroups, let parts, let prefetches)? = own?.shape {
+      ownTuning = MatrixTuning(
+        device: .any, maxHeadSize: .max, rowFragments: rows, keyTile: keys, subgroups: subgroups,
+        channelParts: parts, prefetches: prefetches, provenance: "")
+    }
     guard
-      let tuning = matrixTunings.first(where: {
-        $0.device.includes(device) && size <= $0.maxHeadSize
-      })
+      let tuning = ownTuning
+        ?? matrixTunings.first(where: {
+          $0.device.includes(device) && size <= $0.maxHeadSize
+        })
     else { return .failure(PathRefusal(reason: "no tile for head size \(size)")) }
     // Intel's matrix units belong to subgroups of 16.
     let subgroupSize =
@@ -131,7 +139,13 @@ extension DecodePlan {
           "KEY_TILE": UInt32(tile.keyTile), "SUBGROUP_SIZE": UInt32(subgroupSize),
           "CHANNEL_PARTS": UInt32(tile.channelParts), "LANES_PER_ROW": UInt32(tile.lanesPerRow),
           "PREFETCH": tuning.prefetches ? 1 : 0,
-        ], groups: groups(device), provenance: tuning.provenance))
+        ], groups: own?.groups ?? groups(device),
+        parameters: .init(
+          shape: .matrix(
+            rowFragments: tuning.rowFragments, keyTile: tuning.keyTile,
+            subgroups: tuning.subgroups, channelParts: tuning.channelParts,
+            prefetches: tuning.prefetches), groups: own?.groups ?? groups(device)),
+        provenance: tuning.provenance))
   }
 
   /// The sizes that the shader derives its own from.

@@ -36,15 +36,19 @@ extension DecodePlan {
   private static let leastMatrixRows = 8
 
   /// The tile with which a path runs a request, or why it cannot.
+  ///
+  /// - Parameter parameters: numbers in place of the path's own.
   static func tile(
     of path: AttentionPath, _ request: DecodeRequest, _ device: DeviceCapabilities,
-    _ choice: AttentionTileChoice
+    _ choice: AttentionTileChoice, _ parameters: DecodeTileParameters? = nil
   ) -> Result<DecodeTile, PathRefusal> {
+    if let refusal = parameters?.refusal { return .failure(refusal) }
+    let own = parameters.flatMap { $0.path == path ? $0 : nil }
     let tile: Result<DecodeTile, PathRefusal> =
       switch path {
-      case .row: .success(rowTile(request, device))
-      case .subgroup: .success(subgroupTile(request, device))
-      case .matrix: matrixTile(request, device, choice)
+      case .row: .success(rowTile(request, device, own))
+      case .subgroup: .success(subgroupTile(request, device, own))
+      case .matrix: matrixTile(request, device, choice, own)
       }
     return tile.flatMap { tile in
       if let refusal = PathRefusal(
@@ -65,32 +69,38 @@ extension DecodePlan {
   }
 
   private static func rowTile(
-    _ request: DecodeRequest, _ device: DeviceCapabilities
+    _ request: DecodeRequest, _ device: DeviceCapabilities, _ own: DecodeTileParameters?
   ) -> DecodeTile {
     let subgroup = max(1, device.subgroupSize)
     // Whole subgroups, and no more rows than a problem has.
     let rows = min(max(32, subgroup), ceilingDivide(request.problemRows, subgroup) * subgroup)
     let channels = request.attention.headSize + request.attention.valueHeadSize
-    let keysPerBlock = channels <= 128 ? 8 : channels <= 512 ? 4 : 2
+    var keysPerBlock = channels <= 128 ? 8 : channels <= 512 ? 4 : 2
+    if case .row(let keys)? = own?.shape { keysPerBlock = keys }
+    let groups = own?.groups ?? groups(device)
     return DecodeTile(
       workgroupSize: rows, rows: rows, keys: 128, sharedBytes: 0, subgroupSize: nil,
       shaderName: "decode_row", constants: ["KEYS_PER_BLOCK": UInt32(keysPerBlock)],
-      groups: groups(device), provenance: "not tuned")
+      groups: groups,
+      parameters: .init(shape: .row(keysPerBlock: keysPerBlock), groups: groups),
+      provenance: "not tuned")
   }
 
   private static func subgroupTile(
-    _ request: DecodeRequest, _ device: DeviceCapabilities
+    _ request: DecodeRequest, _ device: DeviceCapabilities, _ own: DecodeTileParameters?
   ) -> DecodeTile {
     let size = max(1, device.subgroupSize)
     let isCPU = device.kind == .cpu
-    let subgroups = isCPU ? 1 : max(1, 128 / size)
+    var subgroups = isCPU ? 1 : max(1, 128 / size)
     let attention = request.attention
     let channels = attention.headSize + attention.valueHeadSize
     // Quads of output channels of a lane, each a register of 4 for each row.
     let valueQuads = ceilingDivide(attention.valueHeadSize, 4)
     let chunks = ceilingDivide(valueQuads, size)
     // A CPU's rows are unrolled code, a GPU's are registers.
-    let most = isCPU ? max(1, min(8, 2048 / channels)) : max(1, min(8, 16 / chunks))
+    var most = isCPU ? max(1, min(8, 2048 / channels)) : max(1, min(8, 16 / chunks))
+    if case .subgroup(let rows, let count)? = own?.shape { (most, subgroups) = (rows, count) }
+    let groups = own?.groups ?? groups(device)
     let tiles = ceilingDivide(request.problemRows, most)
     let rows = ceilingDivide(request.problemRows, tiles)
     let queryBytes = isCPU ? 16 : rows * ceilingDivide(attention.headSize, 4) * 16
@@ -102,7 +112,9 @@ extension DecodePlan {
       constants: [
         "ROWS": UInt32(rows), "SUBGROUP_SIZE": UInt32(size), "UNIFORM_LOADS": isCPU ? 1 : 0,
         "ROWS_AGREE": request.rowsAgree ? 1 : 0, "QUERY_IN_SHARED": isCPU ? 0 : 1,
-      ], groups: groups(device), provenance: "not tuned")
+      ], groups: groups,
+      parameters: .init(shape: .subgroup(rows: most, subgroups: subgroups), groups: groups),
+      provenance: "not tuned")
   }
 }
 

@@ -18,6 +18,8 @@ public struct DecodeTile: Sendable, Hashable {
   public let constants: [String: UInt32]
   /// Workgroups that the device runs at the same time, as far as is known.
   public let groups: Int
+  /// The numbers of the tile that can be tuned.
+  public let parameters: DecodeTileParameters
   /// Where the numbers come from.
   public let provenance: String
 }
@@ -39,6 +41,8 @@ public struct DecodePlan: Sendable, Hashable {
   public let rowTiles: Int
   /// Why this path and this tile, a line for each path that was considered.
   public let explanation: [String]
+  /// Whether the tile is one of a ``Tuning``.
+  public let isTuned: Bool
   /// The most workgroups of one dispatch along x and y.
   let groupLimits: [Int]
   /// What the pipeline has to know of the request's options.
@@ -54,14 +58,33 @@ public struct DecodePlan: Sendable, Hashable {
   ///   - mode: how the work is cut; by default lean, in as many groups as the device runs at once.
   ///     ``LeanSchedule/Mode/fixed(tokensPerSplit:)`` makes a sequence's result the same to the last bit
   ///     in every batch; its splits are multiples of the tile's keys.
+  ///   - tuning: tiles that were measured on the device; one that is for this request's class of shapes is taken
+  ///     where it can run, if no other path and tile are forced.
   /// - Throws: `pathUnavailable` where a forced path cannot run, `noPath` where none can, and
   ///   `invalidArgument` for a mode that does not fit the tile.
   public init(
     _ request: DecodeRequest, device: DeviceCapabilities, path: AttentionPath? = nil,
-    tile choice: AttentionTileChoice = .tuned, mode: LeanSchedule.Mode? = nil
+    tile choice: AttentionTileChoice = .tuned, mode: LeanSchedule.Mode? = nil,
+    tuning: Tuning = .none
   ) throws(AttentionError) {
     var explanation: [String] = []
     var found: (path: AttentionPath, tile: DecodeTile)?
+    if choice == .tuned, let (parameters, entry) = tuning.decode(request),
+      path == nil || path == parameters.path
+    {
+      switch Self.tile(of: parameters.path, request, device, choice, parameters) {
+      case .failure(let refusal):
+        explanation.append("tuning: cannot run: \(refusal.reason)")
+      case .success(let tile):
+        if case .fixed(let tokens)? = mode, tokens % tile.keys != 0 {
+          explanation.append("tuning: tiles of \(tile.keys) keys do not fit splits of \(tokens)")
+          break
+        }
+        found = (parameters.path, tile)
+        explanation.append("\(parameters.path.rawValue): \(entry.provenance)")
+      }
+    }
+    isTuned = found != nil
     let candidates =
       path.map { [(path: $0, reason: "asked for")] } ?? Self.preference(request, device)
     for candidate in candidates where found == nil {

@@ -40,13 +40,15 @@ public final class LinearAttentionKernel: Sendable {
   ///   - device: where it runs.
   ///   - form: forces a form; nil chooses by the number of tokens.
   ///   - path: forces a path; nil chooses the best.
+  ///   - tuning: forms and tiles that were measured on the device.
   /// - Throws: what `LinearAttentionPlan.init` and the other initialiser throw.
   public convenience init(
     _ request: LinearAttentionRequest, on device: ComputeDevice,
-    form: LinearAttentionForm? = nil, path: AttentionPath? = nil
+    form: LinearAttentionForm? = nil, path: AttentionPath? = nil, tuning: Tuning = .none
   ) throws(AttentionError) {
     try self.init(
-      LinearAttentionPlan(request, device: device.capabilities, form: form, path: path),
+      LinearAttentionPlan(
+        request, device: device.capabilities, form: form, path: path, tuning: tuning),
       on: device)
   }
 

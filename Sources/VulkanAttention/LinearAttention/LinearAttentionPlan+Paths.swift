@@ -23,6 +23,40 @@ extension LinearAttentionPlan {
       && (request.keyHeadSize < 128 || request.operands.isDisjoint(with: [.keyDecay, .timeStep]))
   }
 
+  /// What a tuning says of a request, if it says anything: form, path and tile where these can run, and a line for
+  /// the explanation.
+  static func tuned(
+    _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ form: LinearAttentionForm?,
+    _ path: AttentionPath?, _ tuning: Tuning
+  ) -> (choice: Choice?, explanation: String)? {
+    guard let (own, entry) = tuning.linear(request), form == nil || form == own.form,
+      path == nil || path == own.path
+    else { return nil }
+    func refused(_ reason: String) -> (choice: Choice?, explanation: String) {
+      (nil, "tuning: cannot run: \(reason)")
+    }
+    if let refusal = own.refusal(on: device) { return refused(refusal.reason) }
+    let found: Choice
+    switch own.form {
+    case .chunk:
+      if let reason = chunkRefusal(request, device, own.path) { return refused(reason) }
+      if request.operands.contains(.valueDecay), own.blockRows != 4 {
+        return refused("decays of value channels need blocks of 4 rows")
+      }
+      found = (.chunk, .row, chunkTile(request, device), [])
+    case .recurrent:
+      switch recurrentTile(request, device, own.path) {
+      case .failure(let refusal): return refused(refusal.reason)
+      case .success(let tile): found = (.recurrent, own.path, tile, [])
+      }
+    }
+    let tile = LinearAttentionTile(
+      workgroupSize: own.workgroupSize, columns: found.tile.columns, lanes: found.tile.lanes,
+      blockRows: own.blockRows, subgroupSize: found.tile.subgroupSize)
+    let line = "\(own.form.rawValue) \(own.path.rawValue): \(entry.provenance)"
+    return ((own.form, own.path, tile, [line]), line)
+  }
+
   /// Chooses form, path and tile.
   static func choose(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities,

@@ -25,6 +25,8 @@ public struct LinearAttentionPlan: Sendable, Hashable {
   public let partCount: Int
   /// Why this form, path and tile.
   public let explanation: [String]
+  /// Whether form and tile are those of a ``Tuning``.
+  public let isTuned: Bool
   /// What is submitted at once, in order: each is bounded work, so that no watchdog ends it and a cancelled task
   /// stops between two of them. The state goes from one to the next through scratch memory.
   let pieces: [[Dispatch]]
@@ -72,22 +74,33 @@ public struct LinearAttentionPlan: Sendable, Hashable {
   ///   - device: what the device can do.
   ///   - form: forces a form; nil chooses by the number of tokens.
   ///   - path: forces a path; nil chooses the best.
+  ///   - tuning: forms and tiles that were measured on the device; one that is for this request's class of shapes is
+  ///     taken where it can run, if no other form and path are forced.
   /// - Throws: `AttentionError.pathUnavailable` where what is forced cannot run, `noPath` where nothing can, and
   ///   `tooLarge`.
   public init(
     _ request: LinearAttentionRequest, device: DeviceCapabilities,
-    form: LinearAttentionForm? = nil, path: AttentionPath? = nil
+    form: LinearAttentionForm? = nil, path: AttentionPath? = nil, tuning: Tuning = .none
   ) throws(AttentionError) {
-    try self.init(request, device: device, form: form, path: path, bounds: Bounds(device))
+    try self.init(
+      request, device: device, form: form, path: path, tuning: tuning, bounds: Bounds(device))
   }
 
   /// Plans with bounds of one's own.
   init(
     _ request: LinearAttentionRequest, device: DeviceCapabilities, form: LinearAttentionForm?,
-    path: AttentionPath?, bounds: Bounds
+    path: AttentionPath?, tuning: Tuning = .none, bounds: Bounds
   ) throws(AttentionError) {
     self.request = request
-    let chosen = try Self.choose(request, device, form, path)
+    let tuned = Self.tuned(request, device, form, path, tuning)
+    isTuned = tuned?.choice != nil
+    var chosen: Choice
+    if let choice = tuned?.choice {
+      chosen = choice
+    } else {
+      chosen = try Self.choose(request, device, form, path)
+      chosen.explanation = (tuned.map { [$0.explanation] } ?? []) + chosen.explanation
+    }
     self.form = chosen.form
     self.path = chosen.path
     tile = chosen.tile
@@ -100,6 +113,12 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       throw .tooLarge(tensor: "scratch")
     }
     self.scratch = scratch
+  }
+
+  /// The numbers that can be tuned, as this plan has them.
+  public var tileParameters: LinearAttentionTileParameters {
+    .init(
+      form: form, path: path, blockRows: tile.blockRows, workgroupSize: tile.workgroupSize)
   }
 
   /// Limits of one submission and of its scratch memory.

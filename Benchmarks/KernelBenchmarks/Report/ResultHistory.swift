@@ -1,0 +1,145 @@
+#if canImport(FoundationEssentials)
+  import FoundationEssentials
+#else
+  import Foundation
+#endif
+
+/// A page of current figures, made from a folder of result files.
+public struct ResultHistory: Sendable {
+  /// One file of results.
+  public struct File: Sendable {
+    /// The name of the file, which begins with a date.
+    public let name: String
+    /// What was measured.
+    public let contents: ResultFile
+
+    /// When: that of the contents, else what the name begins with.
+    var date: String {
+      let date = name.prefix { $0.isNumber || $0 == "-" }.prefix(10)
+      return contents.time.map { String($0.prefix(10)) } ?? String(date)
+    }
+  }
+
+  /// A row of `Benchmarks/peers/compare --json`.
+  private struct ComparedRow: Decodable {
+    let id: String
+    let path: String
+    let ours: String
+    let theirs: String
+    let gflopsOurs: Double
+    let gflopsTheirs: Double
+    let ratio: Double
+
+    var peer: ResultFile.Peer {
+      ResultFile.Peer(
+        id: id, path: path, peer: "PyTorch", gflopsOurs: gflopsOurs, gflopsTheirs: gflopsTheirs,
+        ratio: ratio, theirs: theirs)
+    }
+  }
+
+  /// The files, the oldest first.
+  public let files: [File]
+
+  /// Reads files by their names and bytes: of `vkattn bench --json` and of `Benchmarks/peers/compare --json`.
+  ///
+  /// - Throws: ``ResultFileError`` for one that is neither.
+  public init(_ files: [(name: String, bytes: [UInt8])]) throws(ResultFileError) {
+    var read: [File] = []
+    for (name, bytes) in files.sorted(by: { $0.name < $1.name }) {
+      let decoder = JSONDecoder()
+      decoder.keyDecodingStrategy = .convertFromSnakeCase
+      if let rows = try? decoder.decode([ComparedRow].self, from: Data(bytes)), !rows.isEmpty {
+        read.append(File(name: name, contents: ResultFile(rows.map(\.peer), on: rows[0].ours)))
+      } else {
+        read.append(File(name: name, contents: try ResultFile(bytes, name: name)))
+      }
+    }
+    self.files = read
+  }
+
+  /// The page, in Markdown: for each device what the newest file of each workload says, and where from.
+  public var page: String {
+    var lines = [
+      "# Results", "",
+      "Made by `vkattn history` from the files in [results](results); edit those, not this page. Medians; each "
+        + "workload's newest figure, with the date of its file. What the columns mean: "
+        + "[results/FORMAT.md](results/FORMAT.md). Figures of different dates and devices are not to be compared.",
+    ]
+    var devices: [String] = []
+    for file in files where !devices.contains(file.contents.platform) {
+      devices.append(file.contents.platform)
+    }
+    for device in devices {
+      lines += ["", "## \(device)"]
+      let own = files.filter { $0.contents.platform == device }
+      lines += Self.results(own) + Self.peers(own)
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  private static func results(_ files: [File]) -> [String] {
+    var order: [String] = []
+    var newest: [String: (ResultFile.Result, File)] = [:]
+    for file in files {
+      for result in file.contents.results {
+        let key = "\(result.id) \(result.path) \(result.mode ?? "warm")"
+        if newest.updateValue((result, file), forKey: key) == nil { order.append(key) }
+      }
+    }
+    guard !order.isEmpty else { return [] }
+    return [
+      "", "| workload | path | median | p10 to p90 | GFLOP/s | GB/s | file |",
+      "|---|---|--:|--:|--:|--:|---|",
+    ]
+      + order.compactMap { newest[$0] }.map { result, file in
+        let path = result.path + (result.mode == "cold" ? ", cold" : "")
+        let spread =
+          "\(Numbers.seconds(result.secondsP10)) to \(Numbers.seconds(result.secondsP90))"
+        return "| \(result.id) | \(path) | \(Numbers.seconds(result.secondsMedian)) | \(spread) | "
+          + "\(result.gflops.map(Numbers.significant) ?? "") | "
+          + "\(result.gbps.map(Numbers.significant) ?? "") | \(link(file)) |"
+      }
+  }
+
+  private static func peers(_ files: [File]) -> [String] {
+    var order: [String] = []
+    var newest: [String: (ResultFile.Peer, File)] = [:]
+    for file in files {
+      for row in file.contents.peers ?? [] {
+        let key = "\(row.id) \(row.path) \(name(row))"
+        if newest.updateValue((row, file), forKey: key) == nil { order.append(key) }
+      }
+    }
+    guard !order.isEmpty else { return [] }
+    return [
+      "", "By turns with a peer in one run; above 1, ours is faster.", "",
+      "| workload | path | peer | ours, GFLOP/s | theirs | ratio | file |",
+      "|---|---|---|--:|--:|--:|---|",
+    ]
+      + order.compactMap { newest[$0] }.map { row, file in
+        "| \(row.id) | \(row.path) | \(name(row)) | \(Numbers.significant(row.gflopsOurs)) | "
+          + "\(Numbers.significant(row.gflopsTheirs)) | "
+          + "\(Numbers.fixed(row.ratio, decimals: 2)) | \(link(file)) |"
+      }
+  }
+
+  private static func name(_ row: ResultFile.Peer) -> String { row.peer ?? "PyTorch" }
+
+  private static func link(_ file: File) -> String { "[\(file.date)](results/\(file.name))" }
+}
+
+extension ResultFile {
+  /// Device and driver as the head of a table has them.
+  var platform: String { driver.isEmpty ? device : "\(device), \(driver)" }
+
+  /// Comparisons with a peer alone.
+  fileprivate init(_ peers: [Peer], on platform: String) {
+    version = nil
+    device = platform
+    driver = ""
+    commit = "unknown"
+    time = nil
+    results = []
+    self.peers = peers
+  }
+}

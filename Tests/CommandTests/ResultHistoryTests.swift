@@ -1,0 +1,90 @@
+import Testing
+import VulkanAttention
+
+@testable import KernelBenchmarks
+
+@Suite struct ResultHistoryTests {
+  private func bench(_ seconds: Double, time: String?, peers: String = "") -> [UInt8] {
+    let when = time.map { "\"version\": 2, \"time\": \"\($0)\", " } ?? ""
+    return Array(
+      """
+      {\(when)"device": "d", "driver": "e", "commit": "c", "peers": [\(peers)], "results": [
+        {"id": "attention/x", "path": "row", "seconds_median": \(seconds), "seconds_p10": 0.001,
+         "seconds_p90": 0.003, "gflops": 12.345, "gbps": 0.5}]}
+      """.utf8)
+  }
+
+  @Test func theNewestFigureCounts() throws {
+    let history = try ResultHistory([
+      ("2026-11-22-b.json", bench(0.002, time: "2026-11-22T10:00:00Z")),
+      ("2026-11-21-a.json", bench(0.001, time: nil)),
+    ])
+    #expect(history.files.map(\.name) == ["2026-11-21-a.json", "2026-11-22-b.json"])
+    let lines = history.page.split(separator: "\n").map(String.init)
+    #expect(lines.contains("## d, e"))
+    let rows = lines.filter { $0.hasPrefix("| attention/x ") }
+    #expect(
+      rows == [
+        "| attention/x | row | 2.00 ms | 1.00 ms to 3.00 ms | 12.3 | 0.50 | "
+          + "[2026-11-22](results/2026-11-22-b.json) |"
+      ], "\(rows)")
+  }
+
+  @Test func peersAreReadFromBothKindsOfFiles() throws {
+    let peer =
+      #"{"id": "attention/y", "path": "row", "peer": "ggml", "gflops_ours": 42.6, "#
+      + #""gflops_theirs": 2.97, "ratio": 14.34, "theirs": "p"}"#
+    let compared =
+      #"[{"id": "attention/z", "path": "row", "ours": "d, e", "theirs": "p", "gflops_ours": 10, "#
+      + #""gflops_theirs": 5, "ratio": 2, "ratio_of_rounds": [2, 2]}]"#
+    let page = try ResultHistory([
+      ("2026-11-21-a.json", bench(0.001, time: nil, peers: peer)),
+      ("2026-11-21-p.json", Array(compared.utf8)),
+    ]).page
+    #expect(page.contains("| attention/y | row | ggml | 42.6 | 2.97 | 14.34 | [2026-11-21]"))
+    #expect(page.contains("| attention/z | row | PyTorch | 10.0 | 5.00 | 2.00 | [2026-11-21]"))
+    // One device: its files stand below one head.
+    #expect(page.split(separator: "\n").filter { $0.hasPrefix("## ") } == ["## d, e"])
+  }
+
+  @Test func otherFilesAreNamed() {
+    let error = #expect(throws: ResultFileError.self) {
+      try ResultHistory([("x.json", Array("[]".utf8))])
+    }
+    #expect(error?.description.hasPrefix("x.json") == true)
+  }
+}
+
+@Suite struct ScheduleBarsTests {
+  private func schedule(_ mode: LeanSchedule.Mode) throws -> LeanSchedule {
+    try LeanSchedule(
+      sequences: [LeanSequence(endKey: 1000), LeanSequence(endKey: 100)], keyHeads: 2,
+      tileLength: 100, mode: mode)
+  }
+
+  @Test func everyTileIsInOneBar() throws {
+    for bars in ScheduleBars.all(
+      try schedule(.lean(groups: 4)), tilesPerSplit: [nil, 3])
+    {
+      // 10 + 1 tiles for each of two heads.
+      var tiles: [Int: Int] = [:]
+      for bar in bars.bars { tiles[bar.problem, default: 0] += bar.tiles }
+      #expect(tiles == [0: 10, 1: 10, 2: 1, 3: 1], "\(bars.name)")
+      #expect(bars.ideal == 6 && bars.workers == 4)
+      for worker in 0..<bars.workers {
+        let own = bars.bars.filter { $0.worker == worker }.sorted { $0.start < $1.start }
+        for (earlier, later) in zip(own, own.dropFirst()) {
+          #expect(earlier.start + earlier.tiles == later.start)
+        }
+      }
+    }
+  }
+
+  @Test func leanEndsEarlierThanWholeProblems() throws {
+    let bars = ScheduleBars.all(try schedule(.lean(groups: 4)), tilesPerSplit: [nil])
+    #expect(bars.map(\.name) == ["lean", "a split for each problem"])
+    #expect(bars.map(\.makespan) == [6, 10])
+    let fixed = ScheduleBars.all(try schedule(.fixed(tokensPerSplit: 500)), tilesPerSplit: [5])
+    #expect(fixed.map(\.name) == ["fixed splits", "splits of 500 keys"])
+  }
+}
