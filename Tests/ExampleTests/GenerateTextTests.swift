@@ -38,7 +38,7 @@ enum RandomModel {
     #expect(NGramDraft.draft(after: [0, 1, 2, 3, 7, 1, 2, 3, 8, 0, 1, 2, 3], count: 1) == [7])
     #expect(NGramDraft.draft(after: [5, 6, 5, 6, 5, 6, 5], count: 5) == [6, 5, 6, 5, 6])
     #expect(NGramDraft.draft(after: [9, 9, 9, 9], count: 3) == [9, 9, 9])
-    for history: [Int32] in [[], [1], [1, 1], [1, 1, 1], [1, 2, 1, 2, 1]] {
+    for history: [Int32] in [[], [1], [1, 1], [1, 1, 1], [1, 2, 1, 2]] {
       #expect(NGramDraft.draft(after: history, count: 4) == nil, "\(history)")
     }
     #expect(NGramDraft.draft(after: [1, 2, 1], count: 2, lengths: 1...2) == [2, 1])
