@@ -50,6 +50,9 @@ let package = Package(
     .executableTarget(
       name: "embed-sentences", dependencies: ["VulkanAttention", argumentParser],
       path: "Tools/examples/EmbedSentences"),
+    .executableTarget(
+      name: "generate-text", dependencies: ["VulkanAttention", "CaseFiles", argumentParser],
+      path: "Tools/examples/GenerateText"),
 
     // Tests mirror Sources.
     .target(
@@ -64,7 +67,9 @@ let package = Package(
       name: "VulkanAttentionTests",
       dependencies: ["TestSupport", "VulkanAttention", "KernelBenchmarks", "CaseFiles"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "KernelBenchmarks", "vkattn"]),
-    .testTarget(name: "ExampleTests", dependencies: ["TestSupport", "embed-sentences"]),
+    .testTarget(
+      name: "ExampleTests",
+      dependencies: ["TestSupport", "CaseFiles", "embed-sentences", "generate-text"]),
   ],
   swiftLanguageModes: [.v6]
 )
