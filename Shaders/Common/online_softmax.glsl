@@ -10,10 +10,11 @@
 #ifndef ONLINE_SOFTMAX_GLSL
 #define ONLINE_SOFTMAX_GLSL
 
+#include "logistic.glsl"
+
 #define INFINITY uintBitsToFloat(0x7f800000u)
 #define QUIET_NAN uintBitsToFloat(0x7fc00000u)
 
-const float LOG2_E = 1.44269504088896340736;
 const float LN_2 = 0.693147180559945309417;
 
 /// The factor from raw scores to scores in log2. A scale of 0 would make a hidden score NaN; the substitute makes

@@ -3,17 +3,13 @@
 #ifndef COMPANION_ACTIVATIONS_GLSL
 #define COMPANION_ACTIVATIONS_GLSL
 
-#include "../Common/online_softmax.glsl"
+#include "../Common/logistic.glsl"
 
 const uint ACTIVATION_NONE = 0;
 const uint ACTIVATION_RELU = 1;
 const uint ACTIVATION_SILU = 2;
 const uint ACTIVATION_GELU_TANH = 3;
 const uint ACTIVATION_GELU_ERF = 4;
-
-float logistic(float x) {
-  return 1.0 / (1.0 + exp2(-x * LOG2_E));
-}
 
 /// The normal distribution's cumulative function, to 8e-8: the rational form 7.1.26 of Abramowitz and Stegun for
 /// erfc, so that small values on the left are not the difference of two numbers near 1.
@@ -31,10 +27,10 @@ float activated(const uint activation, float x) {
     // max() may lose a NaN.
     return x < 0.0 ? 0.0 : x;
   }
-  if (activation == ACTIVATION_SILU) { return x * logistic(x); }
+  if (activation == ACTIVATION_SILU) { return x * sigmoid(x); }
   if (activation == ACTIVATION_GELU_TANH) {
     // (1 + tanh u) / 2 is the logistic function of 2u.
-    return x * logistic(1.595769121605730712 * fma(0.044715 * x * x, x, x));
+    return x * sigmoid(1.595769121605730712 * fma(0.044715 * x * x, x, x));
   }
   if (activation == ACTIVATION_GELU_ERF) { return x * normalCumulative(x); }
   return x;

@@ -159,7 +159,7 @@ void main() {
   uint block = part * p.blocksPerPart;
   const uint blockEnd = min(block + p.blocksPerPart, (rows + BLOCK_ROWS - 1) / BLOCK_ROWS);
   const uint firstRow = min(block * BLOCK_ROWS, lastRow);
-  const uint start = tokenBegin * UPDATES + firstRow * UPDATES / ROWS_PER_TOKEN;
+  const uint start = tokenBegin * UPDATES + updateOf(firstRow);
   Walk v = openSharedWalk(!HAS(OPTION_ONES), SLOT_V, VALUE_TYPE, start, UPDATES, head);
   Walk writeGates = openSharedWalk(HAS(OPTION_WRITE_GATES), SLOT_WRITE_GATES, GATE_TYPE, start, UPDATES, head);
   // Walks over tokens are advanced by rows only where a token is a row.
@@ -176,8 +176,7 @@ void main() {
       [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
         const bool isThere = here + i < rows;
         const uint row = min(here + i, lastRow);
-        const uint step =
-          HAS(OPTION_LOW_RANK) ? row / ROWS_PER_TOKEN - firstRow / ROWS_PER_TOKEN : row - firstRow;
+        const uint step = updateOf(row) - updateOf(firstRow);
         const bool isLowRank = HAS(OPTION_LOW_RANK) && row % ROWS_PER_TOKEN == 0;
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
           own[i][c] = 1;

@@ -21,6 +21,7 @@
 #extension GL_KHR_shader_subgroup_arithmetic : require
 
 #include "../Common/element_types.glsl"
+#include "../Common/logistic.glsl"
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint KEY_CHANNELS = 64;    // K
@@ -88,7 +89,6 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Lin
   float scale;
   float epsilon;
   uint longestSequence;  // L
-  uint reserved;
 };
 
 layout(push_constant, scalar) uniform LinearPush {
@@ -107,8 +107,6 @@ const uint FLAG_STORES = 4;      // it goes to the final state
 const uint FLAG_LOADS = 8;       // it comes from the initial state
 
 #define BLOCK LinearBlock(p.block)
-
-const float LOG2E = 1.442695040888963;
 
 // The sequence of this workgroup, set by openSequence().
 uint batch;          // 0 where sequences are packed
@@ -183,11 +181,11 @@ float headValue(const uint slot) {
 
 /// e^min(x, 0); NaN stays.
 float decayFactor(float logarithm) {
-  return exp2((logarithm > 0.0 ? 0.0 : logarithm) * LOG2E);
+  return exp2((logarithm > 0.0 ? 0.0 : logarithm) * LOG2_E);
 }
 
 vec4 decayFactor(vec4 logarithm) {
-  return exp2(mix(logarithm, vec4(0.0), greaterThan(logarithm, vec4(0.0))) * LOG2E);
+  return exp2(mix(logarithm, vec4(0.0), greaterThan(logarithm, vec4(0.0))) * LOG2_E);
 }
 
 /// dt of what is given for it.

@@ -50,14 +50,16 @@ void main() {
   const bool isLowRank = HAS(OPTION_LOW_RANK) && update == 0;
 
   const uint64_t qRow = openWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, token, 1, keyHead).at;
-  uint64_t kRow;
+  uint64_t kRow = openWalk(true, SLOT_K, KEY_TYPE, updateOf(source), UPDATES, keyHead).at;
   if (HAS(OPTION_LOW_RANK)) {
     const uint64_t bRow = openWalk(true, SLOT_LOW_RANK_B, KEY_TYPE, token, 1, head).at;
-    kRow = openWalk(true, SLOT_K, KEY_TYPE, token, 1, keyHead).at;
     kRow = isLowRank ? bRow : kRow;
-  } else {
-    kRow = openWalk(true, SLOT_K, KEY_TYPE, source, UPDATES, keyHead).at;
   }
+  // e, before its gates and signs.
+  uint64_t eRow = kRow;
+  if (HAS(OPTION_LOW_RANK)) { eRow = openWalk(true, SLOT_LOW_RANK_A, KEY_TYPE, token, 1, head).at; }
+  if (HAS(OPTION_ERASE_KEYS)) { eRow = openWalk(true, SLOT_ERASE_KEYS, KEY_TYPE, source, UPDATES, keyHead).at; }
+  const uint64_t eraseGates = openWalk(HAS(OPTION_ERASE_GATES), SLOT_ERASE_GATES, GATE_TYPE, source, UPDATES, head).at;
   float factor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
   float strength = 1;
   if (HAS(OPTION_TIME_STEP)) {
@@ -72,8 +74,7 @@ void main() {
     if (WordReference(ids.at).value != WordReference(ids.at - ids.step).value) { factor = 0; }
   }
   if (HAS(OPTION_BETA)) {
-    const uint own = HAS(OPTION_LOW_RANK) ? token : source;
-    strength = loadElement(GATE_TYPE, openWalk(true, SLOT_BETA, GATE_TYPE, own, UPDATES, head).at);
+    strength = loadElement(GATE_TYPE, openWalk(true, SLOT_BETA, GATE_TYPE, updateOf(source), UPDATES, head).at);
   }
   if (isLowRank) { strength = 1; }
   if (update != 0 || !isThere) { factor = 1; }
@@ -107,18 +108,12 @@ void main() {
       const vec4 key = loadChannels4(KEY_TYPE, ALIGNED, kRow, d * 4, KEY_CHANNELS) * strength;
       ownWeight += dot(weight, isThere ? key : vec4(0.0));
     }
-    if (HAS(OPTION_LOW_RANK)) {
-      const uint64_t aRow = openWalk(true, SLOT_LOW_RANK_A, KEY_TYPE, token, 1, head).at;
-      const vec4 own = loadChannels4(KEY_TYPE, ALIGNED, aRow, d * 4, KEY_CHANNELS);
-      e[d] = isLowRank && isThere ? -own : vec4(0.0);
-    } else if (IS_DELTA) {
-      const uint64_t erased = HAS(OPTION_ERASE_KEYS)
-        ? openWalk(true, SLOT_ERASE_KEYS, KEY_TYPE, source, UPDATES, keyHead).at : kRow;
-      e[d] = loadChannels4(KEY_TYPE, ALIGNED, erased, d * 4, KEY_CHANNELS);
+    if (IS_DELTA) {
+      e[d] = loadChannels4(KEY_TYPE, ALIGNED, eRow, d * 4, KEY_CHANNELS);
       if (HAS(OPTION_ERASE_GATES)) {
-        const uint64_t own = openWalk(true, SLOT_ERASE_GATES, GATE_TYPE, source, UPDATES, head).at;
-        e[d] *= loadChannels4(GATE_TYPE, ALIGNED, own, d * 4, KEY_CHANNELS);
+        e[d] *= loadChannels4(GATE_TYPE, ALIGNED, eraseGates, d * 4, KEY_CHANNELS);
       }
+      if (HAS(OPTION_LOW_RANK)) { e[d] = isLowRank ? -e[d] : vec4(0.0); }
       if (!isThere) { e[d] = vec4(0.0); }
     }
   }

@@ -44,6 +44,11 @@ uint64_t recordAddress(uint sequenceOfDispatch, uint headOfDispatch, uint block)
   return sameForAll(BLOCK.tensors[SLOT_RECORDS].address) + index * (RECORD_FLOATS * 4);
 }
 
+/// The update of k, v and beta that a row has. A low-rank change has none, and stands before its token's.
+uint updateOf(uint row) {
+  return HAS(OPTION_LOW_RANK) ? row / ROWS_PER_TOKEN : row;
+}
+
 /// Rows of this dispatch, after openSequence().
 uint rowCount() {
   return (tokenEnd - tokenBegin) * ROWS_PER_TOKEN;

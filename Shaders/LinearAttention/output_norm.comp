@@ -21,6 +21,7 @@
 #extension GL_EXT_shader_16bit_storage : require
 
 #include "../Common/element_types.glsl"
+#include "../Common/logistic.glsl"
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint CHANNELS = 64;       // D
@@ -69,9 +70,7 @@ vec4 gate4(uint head, uint channel) {
     + (uint64_t(batch) * p.gateBatchStride + uint64_t(token) * p.gateTokenStride
       + uint64_t(head) * p.gateHeadStride) * elementBytes(GATE_TYPE);
   const vec4 z = loadChannels4(GATE_TYPE, ALIGNED, row, channel, CHANNELS);
-  const vec4 sigmoid = 1.0 / (1.0 + exp2(z * -1.44269504088896340736));
-  // z of -inf times 0 would be NaN.
-  return GATE == 1 ? sigmoid : mix(z * sigmoid, vec4(0.0), equal(sigmoid, vec4(0.0)));
+  return GATE == 1 ? sigmoid(z) : silu(z);
 }
 
 /// Four channels of x, gated where the gate is before the norm; 0 behind the last.

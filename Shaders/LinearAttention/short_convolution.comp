@@ -20,6 +20,7 @@
 #extension GL_EXT_shader_16bit_storage : require
 
 #include "../Common/element_types.glsl"
+#include "../Common/logistic.glsl"
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint CHANNELS = 64;       // C
@@ -113,11 +114,7 @@ void convolve(uint tile) {
   [[unroll]] for (uint i = 0; i < TOKENS; i++) {
     vec4 y = bias;
     [[unroll]] for (uint w = 0; w < WIDTH; w++) { y = fma(weights[w], window[i + w], y); }
-    if (SILU) {
-      const vec4 sigmoid = 1.0 / (1.0 + exp2(y * -1.44269504088896340736));
-      // -inf times 0 would be NaN.
-      y = mix(y * sigmoid, vec4(0.0), equal(sigmoid, vec4(0.0)));
-    }
+    if (SILU) { y = silu(y); }
     if (uint(start) + i < count) {
       const uint64_t row = p.destination
         + (uint64_t(batch) * p.destinationBatchStride

@@ -16,7 +16,7 @@ struct LinearAttentionBlock {
   /// Bytes of one tensor's entry.
   private static let tensorByteCount = 24
   /// Bytes of the scalars behind the tensors.
-  private static let scalarByteCount = 24
+  private static let scalarByteCount = 20
   /// Bytes of the block.
   static let byteCount = Slot.allCases.count * tensorByteCount + scalarByteCount
 
@@ -62,7 +62,6 @@ struct LinearAttentionBlock {
       append(UInt32(0))
     }
     append(UInt32(request.longestSequence))
-    append(UInt32(0))
     return bytes
   }
 }
