@@ -9,22 +9,15 @@ a case (attention_checks.py), it is run in float64 too and must agree before the
     python3 Tools/cases/attention.py --check    # compares with the files that are there
 """
 
-import argparse
-import json
 import math
-import pathlib
-import sys
 import zlib
 
 import torch
-from safetensors.torch import load_file, save_file
 
 import attention_checks
 from attention_cases import OPTIONS, PACKED, PLAIN
 from attention_formula import evaluate, sequence
-
-CASES_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "Tests" / "Cases"
-TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+from case_files import TYPES, metadata, write_cases
 
 
 def sizes(name):
@@ -94,56 +87,19 @@ def build(name, params=None, amplitude=1.0, extra=None, tolerance=None, poison=N
         k[~seen] = math.nan
         v[~seen] = math.nan
         o, lse, seen, made = evaluated(name, q, k, v, params, extra)
-    source = ", ".join(
-        ["Tools/cases/attention.py: float64 formula in PyTorch"]
-        + [f"agrees with {check}" for check in made])
-    description = {"version": 1, "op": "attention_varlen" if packed else "attention",
-                   "params": params, "source": source}
-    if tolerance:
-        description["tolerance"] = tolerance
     tensors = {"q": q, "k": k, "v": v, **extra,
                "expected.o": o.float(), "expected.lse": lse.float()}
-    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
-    return tensors, {"vkattn": json.dumps(description, sort_keys=True)}
-
-
-def agrees(path, tensors):
-    """Whether the file holds these tensors: inputs bit for bit, outputs to the last places."""
-    stored = load_file(path)
-    if stored.keys() != tensors.keys():
-        return False
-    return all(
-        torch.allclose(stored[key].double(), tensors[key].double(), equal_nan=True,
-                       rtol=1e-6 if key.startswith("expected.") else 0,
-                       atol=1e-6 if key.startswith("expected.") else 0)
-        for key in tensors)
+    return tensors, metadata(
+        "attention_varlen" if packed else "attention", params,
+        "Tools/cases/attention.py: float64 formula in PyTorch", made,
+        **({"tolerance": tolerance} if tolerance else {}))
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--output", type=pathlib.Path, default=CASES_FOLDER)
-    arguments = parser.parse_args()
-
-    folders = [("attention", PLAIN, False), ("attention-options", OPTIONS, False),
-               ("attention-varlen", PACKED, True)]
-    total, count, wrong = 0, 0, []
-    for folder, cases, packed in folders:
-        (arguments.output / folder).mkdir(parents=True, exist_ok=True)
-        for name, options in cases.items():
-            path = arguments.output / folder / f"{name}.safetensors"
-            tensors, metadata = build(name, packed=packed, **options)
-            if not arguments.check:
-                save_file(tensors, path, metadata=metadata)
-            elif not path.exists() or not agrees(path, tensors):
-                wrong.append(str(path))
-                continue
-            total += path.stat().st_size
-            count += 1
-    print(f"{count} cases, {total} bytes")
-    if wrong:
-        sys.exit("differ:\n  " + "\n  ".join(wrong))
+    write_cases(__doc__, [
+        ("attention", PLAIN, lambda name: build(name, **PLAIN[name])),
+        ("attention-options", OPTIONS, lambda name: build(name, **OPTIONS[name])),
+        ("attention-varlen", PACKED, lambda name: build(name, packed=True, **PACKED[name]))])
 
 
 if __name__ == "__main__":

@@ -9,20 +9,13 @@ Where PyTorch's scaled_dot_product_attention can express a case, it is run in fl
     python3 Tools/cases/decode.py --check    # compares with the files that are there
 """
 
-import argparse
-import json
 import math
-import pathlib
-import sys
 import zlib
 
 import torch
-from safetensors.torch import load_file, save_file
 
+from case_files import TYPES, metadata, write_cases
 from decode_cases import DECODE, MLA, PAGED
-
-CASES_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "Tests" / "Cases"
-TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Source:
@@ -203,54 +196,23 @@ def build_mla(name, params=None, lengths=None):
     return tensors, o, lse, made
 
 
-def agrees(path, tensors):
-    """Whether the file holds these tensors: inputs bit for bit, outputs to the last places."""
-    stored = load_file(path)
-    if stored.keys() != tensors.keys():
-        return False
-    return all(
-        torch.allclose(stored[key].double(), tensors[key].double(), equal_nan=True,
-                       rtol=1e-6 if key.startswith("expected.") else 0,
-                       atol=1e-6 if key.startswith("expected.") else 0)
-        for key in tensors)
+def described(op, make, options):
+    """Makes cases of an op from their options."""
+    def case(name):
+        own = dict(options[name])
+        # Of the caller's, not of the problem's: they change no expected value.
+        cutting = own.pop("cutting", {})
+        tensors, o, lse, made = make(name, **own)
+        return ({**tensors, "expected.o": o.float(), "expected.lse": lse.float()},
+                metadata(op, {**own.get("params", {}), **cutting},
+                         "Tools/cases/decode.py: float64 row by row in PyTorch", made))
+    return op.replace("_", "-"), options, case
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--output", type=pathlib.Path, default=CASES_FOLDER)
-    arguments = parser.parse_args()
-
-    total, count, wrong = 0, 0, []
-    for op, cases, make in [
-            ("decode", DECODE, build_decode), ("paged_decode", PAGED, build_paged),
-            ("mla_decode", MLA, build_mla)]:
-        folder = arguments.output / op.replace("_", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, options in cases.items():
-            path = folder / f"{name}.safetensors"
-            options = dict(options)
-            # Of the caller's, not of the problem's: they change no expected value.
-            cutting = options.pop("cutting", {})
-            tensors, o, lse, made = make(name, **options)
-            description = {
-                "version": 1, "op": op, "params": {**options.get("params", {}), **cutting},
-                "source": ", ".join(["Tools/cases/decode.py: float64 row by row in PyTorch"]
-                                    + [f"agrees with {check}" for check in made])}
-            tensors = {**tensors, "expected.o": o.float(), "expected.lse": lse.float()}
-            tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
-            if not arguments.check:
-                save_file(tensors, path,
-                          metadata={"vkattn": json.dumps(description, sort_keys=True)})
-            elif not path.exists() or not agrees(path, tensors):
-                wrong.append(str(path))
-                continue
-            total += path.stat().st_size
-            count += 1
-    print(f"{count} cases, {total} bytes")
-    if wrong:
-        sys.exit("differ:\n  " + "\n  ".join(wrong))
+    write_cases(__doc__, [
+        described("decode", build_decode, DECODE), described("paged_decode", build_paged, PAGED),
+        described("mla_decode", build_mla, MLA)])
 
 
 if __name__ == "__main__":

@@ -9,17 +9,14 @@ installed), that form must agree to its float32.
     python3 Tools/cases/linear.py --check    # compares with the files that are there
 """
 
-import argparse
-import json
 import math
-import pathlib
 import sys
 import warnings
 
 import torch
-from safetensors.torch import save_file
 
-from decode import CASES_FOLDER, TYPES, Source, agrees, sizes
+from case_files import TYPES, metadata, write_cases
+from decode import Source, sizes
 from linear_cases import LINEAR, SSD
 
 
@@ -344,37 +341,22 @@ def quadratic(name, wide, step, y, state):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--output", type=pathlib.Path, default=CASES_FOLDER)
-    arguments = parser.parse_args()
+    checked = 0
 
-    total, count, checked, wrong = 0, 0, 0, []
-    for op, cases, make in [("linear_attention", LINEAR, build_linear), ("ssd", SSD, build_ssd)]:
-        folder = arguments.output / op.replace("_", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, options in cases.items():
-            path = folder / f"{name}.safetensors"
-            tensors, outputs, checks = make(name, **options)
+    def described(op, make, options):
+        """Makes cases of an op from their options."""
+        def case(name):
+            nonlocal checked
+            tensors, outputs, checks = make(name, **options[name])
             checked += len(checks)
-            description = {
-                "version": 1, "op": op, "params": options.get("params", {}),
-                "source": ", ".join(["Tools/cases/linear.py: float64 token by token in PyTorch"]
-                                    + [f"agrees with {check}" for check in checks])}
-            tensors = {**tensors, **{f"expected.{key}": x.float() for key, x in outputs.items()}}
-            tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
-            if not arguments.check:
-                save_file(tensors, path,
-                          metadata={"vkattn": json.dumps(description, sort_keys=True)})
-            elif not path.exists() or not agrees(path, tensors):
-                wrong.append(str(path))
-                continue
-            total += path.stat().st_size
-            count += 1
-    print(f"{count} cases, {total} bytes; {checked} of them hold against another form")
-    if wrong:
-        sys.exit("differ:\n  " + "\n  ".join(wrong))
+            return ({**tensors, **{f"expected.{key}": x.float() for key, x in outputs.items()}},
+                    metadata(op, options[name].get("params", {}),
+                             "Tools/cases/linear.py: float64 token by token in PyTorch", checks))
+        return op.replace("_", "-"), options, case
+
+    write_cases(
+        __doc__, [described("linear_attention", build_linear, LINEAR), described("ssd", build_ssd, SSD)],
+        remark=lambda: f"; {checked} of them hold against another form")
 
 
 if __name__ == "__main__":
