@@ -13,7 +13,6 @@ rates are counted by. Needs Python 3.9 and torch.
 """
 
 import argparse
-import json
 import math
 import os
 import re
@@ -23,7 +22,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from pytorch_sdpa import (  # noqa: E402  (says what is missing where torch is)
-    TYPES, commit, device_name, quantile, time_calls, torch)
+    TYPES, core_count, quantile, report_of, time_calls, torch, write_report)
 
 MODELS = ("linear", "lightning", "scalar-decay", "gla", "delta", "gated-delta", "kda")
 CHUNKS = {"linear": (64, 128, 256), "lightning": (64, 128, 256), "scalar-decay": (64, 128, 256),
@@ -178,8 +177,7 @@ def main():
     parser.add_argument("--type", default="f32", choices=TYPES)
     parser.add_argument("--operations", type=float, default=math.nan)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(
-        os, "sched_getaffinity") else os.cpu_count(), help="of the CPU; default: all cores")
+    parser.add_argument("--threads", type=int, default=core_count(), help="of the CPU; default: all cores")
     parser.add_argument("--samples", type=int, default=15, help="at least this many")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     arguments = parser.parse_args()
@@ -187,13 +185,10 @@ def main():
     result = measure(
         arguments.model, arguments.shape, arguments.type, arguments.device, arguments.samples,
         arguments.operations)
-    report = {"device": device_name(arguments.device), "driver": f"PyTorch {torch.__version__}",
-              "commit": commit(), "results": [result]}
     print(f"{result['id']}: {result['seconds_median'] * 1e3:.3f} ms, {result['path']}, "
           f"error {result['max_error']:.1e}")
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+        write_report(report_of([result], arguments.device), arguments.json)
 
 
 if __name__ == "__main__":

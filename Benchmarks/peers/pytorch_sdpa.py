@@ -171,6 +171,22 @@ def device_name(device):
     return f"{name}, {torch.get_num_threads()} threads"
 
 
+def core_count():
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def report_of(results, device):
+    """What `vkattn bench --json` writes, of PyTorch."""
+    return {"device": device_name(device), "driver": f"PyTorch {torch.__version__}",
+            "commit": commit(), "results": results}
+
+
+def write_report(report, path):
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=2)
+
+
 def commit():
     folder = os.path.dirname(os.path.abspath(__file__))
     try:
@@ -208,8 +224,7 @@ def main():
     parser.add_argument("--type", default="f32", choices=TYPES)
     parser.add_argument("--causal", action="store_true")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if it is there")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(
-        os, "sched_getaffinity") else os.cpu_count(), help="of the CPU; default: all cores")
+    parser.add_argument("--threads", type=int, default=core_count(), help="of the CPU; default: all cores")
     parser.add_argument("--samples", type=int, default=25, help="at least this many, 15 or more")
     parser.add_argument("--json", metavar="FILE", help="write the results here as well")
     parser.add_argument("--against", metavar="FILE", help="print the ratio to `vkattn bench --json`")
@@ -217,18 +232,15 @@ def main():
 
     torch.set_num_threads(arguments.threads)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    report = {"device": device_name(device), "driver": f"PyTorch {torch.__version__}",
-              "commit": commit(), "results": []}
-    for shape in arguments.shape:
-        report["results"].append(
-            measure(shape, arguments.type, arguments.causal, device, max(15, arguments.samples)))
+    samples = max(15, arguments.samples)
+    report = report_of([measure(shape, arguments.type, arguments.causal, device, samples)
+                        for shape in arguments.shape], device)
     against = None
     if arguments.against:
         with open(arguments.against, encoding="utf-8") as file:
             against = json.load(file)
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+        write_report(report, arguments.json)
     print(f"{report['device']}, {report['driver']}")
     print_table(report, against)
 
