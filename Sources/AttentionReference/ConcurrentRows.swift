@@ -30,3 +30,17 @@ func fillConcurrently(
     }
   }
 }
+
+/// Values for the numbers from 0 on, made on all cores.
+func mapConcurrently<Value: Sendable>(
+  _ count: Int, body: @Sendable (Int) -> Value
+) -> [Value] {
+  [Value](unsafeUninitializedCapacity: count) { values, initializedCount in
+    // Every value is written once.
+    nonisolated(unsafe) let values = values
+    DispatchQueue.concurrentPerform(iterations: count) { index in
+      values.initializeElement(at: index, to: body(index))
+    }
+    initializedCount = count
+  }
+}

@@ -1,4 +1,3 @@
-import Dispatch
 import RealModule
 
 /// Linear attention and its gated kin in Double: the definition every kernel is held against.
@@ -30,42 +29,28 @@ public func linearAttention(
 ) -> LinearAttentionOutput {
   let problem = LinearAttentionProblem(q: q, k: k, v: v, dimensions: dimensions, options: options)
   let sizes = dimensions
-  let heads = problem.sequences.count * sizes.valueHeads
+  // Heads of sequences share nothing but what they read.
+  let runs = mapConcurrently(problem.sequences.count * sizes.valueHeads) { index in
+    let (sequence, head) = index.quotientAndRemainder(dividingBy: sizes.valueHeads)
+    var run = LinearAttentionRun(problem, sequence: sequence, head: head)
+    run.evaluate()
+    return run
+  }
   var o = [Double](repeating: 0, count: sizes.oCount)
-  var states = options.initialState ?? [Double](repeating: 0, count: heads * sizes.stateCount)
   var snapshots = [Double](
     repeating: 0, count: options.keepsSnapshots ? sizes.gateCount * sizes.stateCount : 0)
-  var sums = options.initialSum ?? [Double](repeating: 0, count: heads * sizes.keyChannels)
-  o.withUnsafeMutableBufferPointer { o in
-    states.withUnsafeMutableBufferPointer { states in
-      snapshots.withUnsafeMutableBufferPointer { snapshots in
-        sums.withUnsafeMutableBufferPointer { sums in
-          nonisolated(unsafe) let snapshots = snapshots
-          // Heads of sequences share nothing but what they read.
-          nonisolated(unsafe) let o = o
-          nonisolated(unsafe) let states = states
-          nonisolated(unsafe) let sums = sums
-          DispatchQueue.concurrentPerform(iterations: heads) { index in
-            let (sequence, head) = index.quotientAndRemainder(dividingBy: sizes.valueHeads)
-            var run = LinearAttentionRun(
-              problem, sequence: sequence, head: head,
-              state: states[index * sizes.stateCount..<(index + 1) * sizes.stateCount],
-              sum: sums[index * sizes.keyChannels..<(index + 1) * sizes.keyChannels])
-            run.evaluate { place, value in
-              o[place] = value
-            } keep: { token, state in
-              let place = (token * sizes.valueHeads + head) * sizes.stateCount
-              guard options.keepsSnapshots else { return }
-              for i in state.indices { snapshots[place + i] = state[i] }
-            }
-            for i in 0..<sizes.stateCount { states[index * sizes.stateCount + i] = run.state[i] }
-            for i in 0..<sizes.keyChannels { sums[index * sizes.keyChannels + i] = run.sum[i] }
-          }
-        }
-      }
+  for run in runs {
+    for (token, own) in zip(run.sequence, run.outputs) {
+      let place = (token * sizes.valueHeads + run.head) * sizes.valueChannels
+      o.replaceSubrange(place..<place + sizes.valueChannels, with: own)
+    }
+    for (token, state) in zip(run.sequence, run.snapshots) where options.keepsSnapshots {
+      let place = (token * sizes.valueHeads + run.head) * sizes.stateCount
+      snapshots.replaceSubrange(place..<place + sizes.stateCount, with: state)
     }
   }
-  return LinearAttentionOutput(o: o, state: states, sum: sums, snapshots: snapshots)
+  return LinearAttentionOutput(
+    o: o, state: runs.flatMap(\.state), sum: runs.flatMap(\.sum), snapshots: snapshots)
 }
 
 /// The arguments, checked.
@@ -155,30 +140,34 @@ private struct LinearAttentionRun {
   var state: [Double]
   /// z, `[K]`.
   var sum: [Double]
+  /// o of each token, `[V]`.
+  var outputs: [[Double]] = []
+  /// S after each token, where tokens or the caller go back to it.
+  var snapshots: [[Double]] = []
 
-  init(
-    _ problem: LinearAttentionProblem, sequence: Int, head: Int,
-    state: Slice<UnsafeMutableBufferPointer<Double>>,
-    sum: Slice<UnsafeMutableBufferPointer<Double>>
-  ) {
+  init(_ problem: LinearAttentionProblem, sequence: Int, head: Int) {
     self.problem = problem
     sizes = problem.sizes
     options = problem.options
     self.sequence = problem.sequences[sequence]
     self.head = head
-    self.state = Array(state)
-    self.sum = Array(sum)
+    let index = sequence * sizes.valueHeads + head
+    func own(_ all: [Double]?, _ count: Int) -> [Double] {
+      all.map { Array($0[index * count..<(index + 1) * count]) }
+        ?? [Double](repeating: 0, count: count)
+    }
+    state = own(options.initialState, sizes.stateCount)
+    sum = own(options.initialSum, sizes.keyChannels)
   }
 
   private var keyHead: Int { head / (sizes.valueHeads / sizes.keyHeads) }
 
-  /// Steps over all tokens; `store` gets elements of the output by their index, `keep` the state after a token.
-  mutating func evaluate(_ store: (Int, Double) -> Void, keep: (Int, [Double]) -> Void) {
+  /// Steps over all tokens.
+  mutating func evaluate() {
     let initial = state
-    var kept: [[Double]] = []
     for token in sequence {
       if let parent = options.parents?[token] {
-        state = kept.indices.contains(parent) ? kept[parent] : initial
+        state = snapshots.indices.contains(parent) ? snapshots[parent] : initial
       }
       let reset = options.sequenceIDs.map {
         token > sequence.lowerBound && $0[token] != $0[token - 1]
@@ -187,14 +176,15 @@ private struct LinearAttentionRun {
         state = state.map { _ in 0 }
         sum = sum.map { _ in 0 }
       }
-      if options.readsBeforeUpdate { read(token, withBonus: true, store) }
+      if options.readsBeforeUpdate { outputs.append(read(token, withBonus: true)) }
       update(token)
-      if options.causal, !options.readsBeforeUpdate { read(token, withBonus: false, store) }
-      keep(token, state)
-      if options.parents != nil { kept.append(state) }
+      if options.causal, !options.readsBeforeUpdate {
+        outputs.append(read(token, withBonus: false))
+      }
+      if options.parents != nil || options.keepsSnapshots { snapshots.append(state) }
     }
     guard !options.causal else { return }
-    for token in sequence { read(token, withBonus: false, store) }
+    outputs = sequence.map { read($0, withBonus: false) }
   }
 
   /// A decay's factor from its logarithm.
@@ -268,7 +258,8 @@ private struct LinearAttentionRun {
     }
   }
 
-  private func read(_ token: Int, withBonus: Bool, _ store: (Int, Double) -> Void) {
+  /// o of a token, from the state as it is.
+  private func read(_ token: Int, withBonus: Bool) -> [Double] {
     let (rows, columns) = (sizes.keyChannels, sizes.valueChannels)
     let query = (token * sizes.keyHeads + keyHead) * rows
     let q = (0..<rows).map { problem.scale * problem.q[query + $0] }
@@ -296,8 +287,6 @@ private struct LinearAttentionRun {
       case .sum(let epsilon): weight + epsilon
       case .retention: max(weight.magnitude, 1)
       }
-    for j in 0..<columns {
-      store((token * sizes.valueHeads + head) * columns + j, o[j] / divisor)
-    }
+    return o.map { $0 / divisor }
   }
 }
