@@ -12,9 +12,7 @@ enum AttentionRelativeTerm {
   static func pipelineDescription(
     _ request: AttentionRequest
   ) throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(shaderName)"])
-    }
+    let shader = try ShaderBinary.required(shaderName)
     return PipelineDescription(
       shader: shader,
       constants: [

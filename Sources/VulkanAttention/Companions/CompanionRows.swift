@@ -1,5 +1,3 @@
-internal import ShaderLibrary
-
 /// Rows of elements at a stride, as the companion kernels read and write them.
 struct CompanionRows: Sendable, Hashable {
   let name: String
@@ -78,16 +76,6 @@ struct CompanionWorkgroup: Sendable, Hashable {
     rows: Int, shader: String, device: DeviceCapabilities
   ) throws(AttentionError) -> WorkgroupCount {
     try .forInvocations([rows], workgroupSize: 1, shader: shader, device: device)
-  }
-}
-
-extension ShaderBinary {
-  /// A shader that this build must have.
-  static func companion(_ name: String) throws(AttentionError) -> ShaderBinary {
-    guard let shader = ShaderBinary.named(name) else {
-      throw .noPath(reasons: ["this build has no shader \(name)"])
-    }
-    return shader
   }
 }
 

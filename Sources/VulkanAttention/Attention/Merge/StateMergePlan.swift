@@ -48,9 +48,7 @@ public struct StateMergePlan: Sendable, Hashable {
 
   /// The pipeline that runs the plan.
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(Self.shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(Self.shaderName)"])
-    }
+    let shader = try ShaderBinary.required(Self.shaderName)
     var constants = [
       "local_size_x": UInt32(Self.workgroupSize),
       "CHANNELS": UInt32(request.valueHeadSize),

@@ -94,9 +94,7 @@ public struct AttentionStatisticsPlan: Sendable, Hashable {
   func pipelineDescription(
     _ statistic: AttentionStatistic
   ) throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(Self.shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(Self.shaderName)"])
-    }
+    let shader = try ShaderBinary.required(Self.shaderName)
     let attention = request.attention
     var constants: [String: UInt32] = [
       "local_size_x": UInt32(workgroupSize),

@@ -70,9 +70,7 @@ public struct CacheAppendPlan: Sendable, Hashable {
 
   /// The pipeline of one dispatch.
   func pipelineDescription(_ pass: Pass) throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(Self.shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(Self.shaderName)"])
-    }
+    let shader = try ShaderBinary.required(Self.shaderName)
     return PipelineDescription(
       shader: shader,
       constants: [

@@ -35,9 +35,7 @@ struct CacheRows: Sendable, Hashable {
   func pipelineDescription(
     _ name: String, constants: [String: UInt32] = [:]
   ) throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(name) else {
-      throw .noPath(reasons: ["this build has no shader \(name)"])
-    }
+    let shader = try ShaderBinary.required(name)
     return PipelineDescription(
       shader: shader,
       constants: constants.merging([

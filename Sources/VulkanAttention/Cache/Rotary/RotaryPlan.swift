@@ -25,9 +25,7 @@ public struct RotaryPlan: Sendable, Hashable {
   }
 
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(Self.shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(Self.shaderName)"])
-    }
+    let shader = try ShaderBinary.required(Self.shaderName)
     return PipelineDescription(
       shader: shader,
       constants: [

@@ -27,7 +27,7 @@ public struct ElementwisePlan: Sendable, Hashable {
 
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
     PipelineDescription(
-      shader: try .companion(Self.shaderName),
+      shader: try .required(Self.shaderName),
       constants: [
         "local_size_x": UInt32(Self.workgroupSize),
         "INPUT_TYPE": request.inputType.shaderConstant,

@@ -30,7 +30,7 @@ public struct EmbeddingPlan: Sendable, Hashable {
 
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
     PipelineDescription(
-      shader: try .companion(Self.shaderName),
+      shader: try .required(Self.shaderName),
       constants: [
         "local_size_x": UInt32(Self.workgroupSize),
         "WEIGHT_FORMAT": request.format.shaderConstant,

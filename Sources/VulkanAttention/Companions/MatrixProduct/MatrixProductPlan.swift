@@ -104,6 +104,6 @@ public struct MatrixProductPlan: Sendable, Hashable {
     ]
     if path != .tile { constants["ROWS_PER_TILE"] = UInt32(rowsPerTile) }
     if path == .row { constants["UNROLLED"] = UInt32(Self.unrolled) }
-    return PipelineDescription(shader: try .companion(shaderName), constants: constants)
+    return PipelineDescription(shader: try .required(shaderName), constants: constants)
   }
 }

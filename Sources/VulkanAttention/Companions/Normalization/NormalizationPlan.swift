@@ -26,7 +26,7 @@ public struct NormalizationPlan: Sendable, Hashable {
 
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
     PipelineDescription(
-      shader: try .companion(Self.shaderName),
+      shader: try .required(Self.shaderName),
       constants: [
         "local_size_x": UInt32(workgroup.size),
         "ONE_SUBGROUP": workgroup.isOneSubgroup ? 1 : 0,

@@ -32,7 +32,7 @@ public struct SamplingPlan: Sendable, Hashable {
 
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
     PipelineDescription(
-      shader: try .companion(Self.shaderName),
+      shader: try .required(Self.shaderName),
       constants: [
         "local_size_x": UInt32(workgroup.size),
         "ONE_SUBGROUP": workgroup.isOneSubgroup ? 1 : 0,

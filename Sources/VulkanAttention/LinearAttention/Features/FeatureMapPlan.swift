@@ -154,9 +154,7 @@ public struct FeatureMapPlan: Sendable, Hashable {
 
   func pipelineDescription(_ pass: Pass) throws(AttentionError) -> PipelineDescription {
     let name = pass.stage.shaderName
-    guard let shader = ShaderBinary.named(name) else {
-      throw .noPath(reasons: ["this build has no shader \(name)"])
-    }
+    let shader = try ShaderBinary.required(name)
     var constants: [String: UInt32] = [
       "local_size_x": UInt32(pass.workgroupSize),
       "CHANNELS": UInt32(request.channels),

@@ -57,9 +57,7 @@ public struct OutputNormPlan: Sendable, Hashable {
   }
 
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(Self.shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(Self.shaderName)"])
-    }
+    let shader = try ShaderBinary.required(Self.shaderName)
     let gate: UInt32 =
       switch request.gate {
       case .none: 0

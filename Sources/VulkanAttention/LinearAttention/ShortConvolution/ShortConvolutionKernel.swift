@@ -93,9 +93,7 @@ public struct ShortConvolutionPlan: Sendable, Hashable {
   }
 
   func pipelineDescription(_ stage: Stage) throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(Self.shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(Self.shaderName)"])
-    }
+    let shader = try ShaderBinary.required(Self.shaderName)
     return PipelineDescription(
       shader: shader,
       constants: [

@@ -111,9 +111,7 @@ public struct XPosPlan: Sendable, Hashable {
   }
 
   func pipelineDescription() throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(Self.shaderName) else {
-      throw .noPath(reasons: ["this build has no shader \(Self.shaderName)"])
-    }
+    let shader = try ShaderBinary.required(Self.shaderName)
     let rotary = request.encoding.rotary
     return PipelineDescription(
       shader: shader,
