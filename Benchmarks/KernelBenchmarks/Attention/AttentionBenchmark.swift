@@ -7,10 +7,9 @@ public struct BenchmarkRefusal: Error, Sendable, CustomStringConvertible {
   public let description: String
 }
 
-/// Verifies and times attentions on a device.
-public struct AttentionBenchmark: Sendable {
+/// Verifies attentions on a device and makes them ready to be timed.
+struct AttentionBenchmark: Sendable {
   private let device: ComputeDevice
-  private let options: TimingOptions
   private let tuning: Tuning
 
   /// Multiplications and additions that verifying one workload may take on the host: about half a
@@ -18,22 +17,9 @@ public struct AttentionBenchmark: Sendable {
   private static let verifiedOperations = 5e8
 
   /// Benchmarks on a device, with a user's tuned tiles.
-  public init(
-    on device: ComputeDevice, options: TimingOptions = TimingOptions(), tuning: Tuning = .none
-  ) {
+  init(on device: ComputeDevice, tuning: Tuning) {
     self.device = device
-    self.options = options
     self.tuning = tuning
-  }
-
-  /// Verifies a workload, warms up and times it.
-  ///
-  /// - Throws: ``BenchmarkRefusal`` for a wrong result, `AttentionError` (`pathUnavailable` where
-  ///   the path cannot run), `VulkanError`.
-  public func run(
-    _ workload: AttentionWorkload, _ choice: AttentionPathChoice
-  ) async throws -> BenchmarkResult {
-    try await prepare(workload, choice).time(options)
   }
 
   /// Verifies a workload.

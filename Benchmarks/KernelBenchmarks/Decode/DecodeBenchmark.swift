@@ -1,36 +1,22 @@
 import AttentionReference
 import VulkanAttention
 
-/// Verifies and times decode steps on a device.
-public struct DecodeBenchmark: Sendable {
+/// Verifies decode steps on a device and makes them ready to be timed.
+struct DecodeBenchmark: Sendable {
   private let device: ComputeDevice
-  private let options: TimingOptions
   private let tuning: Tuning
 
   /// Rows that are compared with the reference.
   private static let verifiedRowCount = 8
 
   /// Benchmarks on a device, with a user's tuned tiles.
-  public init(
-    on device: ComputeDevice, options: TimingOptions = TimingOptions(), tuning: Tuning = .none
-  ) {
+  init(on device: ComputeDevice, tuning: Tuning) {
     self.device = device
-    self.options = options
     self.tuning = tuning
   }
 
-  /// Verifies a workload, warms up and times it: the attention of one layer, with its merge and without the
-  /// upload that the layers of a step share.
-  ///
-  /// - Throws: ``BenchmarkRefusal`` for a wrong result, `AttentionError` (`pathUnavailable` where
-  ///   the path cannot run), `VulkanError`.
-  public func run(
-    _ workload: DecodeWorkload, _ choice: AttentionPathChoice
-  ) async throws -> BenchmarkResult {
-    try await prepare(workload, choice).time(options)
-  }
-
-  /// Verifies a workload.
+  /// Verifies a workload: the attention of one layer, with its merge and without the upload that the layers of a step
+  /// share.
   func prepare(
     _ workload: DecodeWorkload, _ choice: AttentionPathChoice
   ) async throws -> PreparedWorkload {

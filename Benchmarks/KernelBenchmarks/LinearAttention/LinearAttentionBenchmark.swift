@@ -99,31 +99,18 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
   }
 }
 
-/// Verifies and times linear attentions on a device.
-public struct LinearAttentionBenchmark: Sendable {
+/// Verifies linear attentions on a device and makes them ready to be timed.
+struct LinearAttentionBenchmark: Sendable {
   private let device: ComputeDevice
-  private let options: TimingOptions
   private let tuning: Tuning
 
   /// The tokens at the start of a workload that are held against the reference.
   private static let verifiedTokens = 256
 
   /// Benchmarks on a device, with a user's tuned tiles.
-  public init(
-    on device: ComputeDevice, options: TimingOptions = TimingOptions(), tuning: Tuning = .none
-  ) {
+  init(on device: ComputeDevice, tuning: Tuning) {
     self.device = device
-    self.options = options
     self.tuning = tuning
-  }
-
-  /// Verifies a workload, warms up and times it.
-  ///
-  /// - Throws: ``BenchmarkRefusal`` for a wrong result, `AttentionError`, `VulkanError`.
-  public func run(
-    _ workload: LinearAttentionWorkload, _ choice: LinearAttentionChoice
-  ) async throws -> BenchmarkResult {
-    try await prepare(workload, choice).time(options)
   }
 
   /// Verifies a workload.

@@ -204,7 +204,7 @@ private struct FeatureMapCheckCase: LinearPartCheckCase {
 
 extension AttentionFeatureMap {
   /// The map as the reference takes it.
-  fileprivate func reference(_ projection: [Double]) -> FeatureMap {
+  func reference(_ projection: [Double]) -> FeatureMap {
     switch self {
     case .identity: .identity
     case .relu: .relu

@@ -101,13 +101,13 @@ public struct WorkloadBenchmark: Sendable {
     let prepared =
       switch workload.problem {
       case .attention(let attention):
-        try await AttentionBenchmark(on: device, options: options, tuning: tuning)
+        try await AttentionBenchmark(on: device, tuning: tuning)
           .prepare(attention, choice)
       case .decode(let decode):
-        try await DecodeBenchmark(on: device, options: options, tuning: tuning)
+        try await DecodeBenchmark(on: device, tuning: tuning)
           .prepare(decode, choice)
       case .linear(let attention):
-        try await LinearAttentionBenchmark(on: device, options: options, tuning: tuning)
+        try await LinearAttentionBenchmark(on: device, tuning: tuning)
           .prepare(attention, linear)
       }
     return PreparedWorkload(

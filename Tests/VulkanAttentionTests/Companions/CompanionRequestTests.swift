@@ -95,7 +95,7 @@ import Testing
         rows: 1, vocabulary: 9,
         method: .draw(temperature: temperature, topTokens: topTokens, topMass: topMass))
     }
-    for temperature in [0, -1, .nan, .infinity, 1e-45] as [Float] {
+    for temperature in [0, -1, .nan, .infinity, .leastNonzeroMagnitude] as [Float] {
       expectRefused("temperature", says: "choose greedy") { try draw(temperature) }
     }
     expectRefused("topTokens", says: "1 to") { try draw(1, 0) }

@@ -2,6 +2,7 @@ import AttentionReference
 import TestSupport
 import Testing
 
+@testable import KernelBenchmarks
 @testable import VulkanAttention
 
 /// One feature map with its inputs on the host: x contiguous [B, T, H, D].
@@ -126,29 +127,6 @@ struct TensorRows {
   /// The rows one behind the other.
   func gathered(_ all: [Float]) -> [Float] {
     starts.flatMap { all[$0..<$0 + view.channels] }
-  }
-}
-
-extension AttentionFeatureMap {
-  /// The map as the reference takes it.
-  func reference(_ projection: [Double]) -> FeatureMap {
-    switch self {
-    case .identity: .identity
-    case .relu: .relu
-    case .squaredReLU: .squaredReLU
-    case .eluPlusOne: .eluPlusOne
-    case .exponential: .exponential
-    case .softmax: .softmax
-    case .tokenSoftmax: .tokenSoftmax
-    case .l2Norm(let epsilon): .l2Norm(epsilon: Double(epsilon))
-    case .taylor2(.full): .taylor2
-    case .taylor2(.symmetric): .symmetricTaylor2
-    case .favorPlus(_, let epsilon, let stabilizer):
-      .favorPlus(
-        projection: projection, epsilon: Double(epsilon),
-        stabilizer: stabilizer == .none ? .none : stabilizer == .token ? .token : .sequence)
-    case .cosFormer(let maximum): .cosFormer(maximum: Double(maximum))
-    }
   }
 }
 
