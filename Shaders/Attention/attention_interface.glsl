@@ -30,6 +30,8 @@ layout(constant_id = 18) const uint OUTPUT_TYPE = 0;
 layout(constant_id = 19) const uint BIAS_TYPE = 0;
 layout(constant_id = 20) const bool ALIGNED = true;        // rows at multiples of 16 bytes, D and E of 8 channels
 layout(constant_id = 21) const bool VALUE_IS_KEY = false;  // v is the first E channels of k
+// 22...29 belong to the kernels of decode.
+layout(constant_id = 30) const uint MORE_OPTIONS = 0;      // a sum of MORE_OPTION_*, for which OPTIONS has no room
 
 #ifdef LEAN_DECODE
 // 128 bytes. The cache's own strides lie in the block of Shaders/Decode/decode_interface.glsl.

@@ -6,6 +6,9 @@
 // first and the last row of a tile say which keys some row sees (the hull) and which every row sees (the core):
 // tiles outside the hull are skipped (attention_walk.glsl), tiles inside the core need no test. Masks that are data
 // (dense, bits, segments, tree) are looked up key by key.
+//
+// Block map. For blocks of query tokens and keys it says whether the masks that are data hide all of them, none, or
+// have to be asked; a walk skips the first kind, and tiles of the second need no test.
 
 #ifndef ATTENTION_MASKS_GLSL
 #define ATTENTION_MASKS_GLSL
@@ -171,7 +174,24 @@ struct Row {
   float scale;       // from q.k to a score: scale * log2(e), times the row's own factor
   int segment;
   uint64_t bias, mask, maskBits, treeBits, keyBias, relativeTerm;  // addresses of key 0
+  uint64_t blockMap;  // of block 0
 };
+
+// What the block map says of a block.
+const uint BLOCK_HIDDEN = 0;   // no row sees a key
+const uint BLOCK_PARTIAL = 1;  // the other masks decide
+const uint BLOCK_FULL = 2;     // the masks that are data hide nothing
+
+/// The address of the block map's entries for the row of blocks that a token is in.
+uint64_t blockMapRow(uint token) {
+  return tensorAddress(TENSOR_BLOCK_MAP)
+    + tensorIndex(TENSOR_BLOCK_MAP, token >> OPTION_BLOCK.blockMapRowShift) * 4ul;
+}
+
+/// What the block map says of the block of a key, which must be below keyTokens.
+uint blockState(uint64_t mapRow, uint key) {
+  return WordReference(mapRow + uint64_t(key >> OPTION_BLOCK.blockMapKeyShift) * 4ul).value;
+}
 
 Row openRow(uint token) {
   Row row;
@@ -202,6 +222,7 @@ Row openRow(uint token) {
     row.relativeTerm =
       tensorAddress(TENSOR_RELATIVE_TERM) + tensorIndex(TENSOR_RELATIVE_TERM, packedToken) * 4ul;
   }
+  if (HAS_MORE(MORE_OPTION_BLOCK_MAP)) { row.blockMap = blockMapRow(token); }
   if (HAS(OPTION_GATES)
     && loadFloat(TENSOR_GATES, tensorIndex(TENSOR_GATES, packedToken)) == 0.0) {
     // Gated off: sees nothing, and does not stretch the hull of its tile.
@@ -241,13 +262,17 @@ bool passesDataMasks(Row row, int key) {
     const uint bits = loadByte(row.treeBits + uint(max(node, 0)) / 8);
     seen = seen && (node < 0 || (bits >> uint(node) % 8 & 1u) != 0);
   }
+  if (HAS_MORE(MORE_OPTION_BLOCK_MAP)) {
+    const uint state = blockState(row.blockMap, uint(key));
+    seen = state != BLOCK_HIDDEN && (seen || state == BLOCK_FULL);
+  }
   return seen;
 }
 
 /// Whether the row sees the key. Any key may be asked for while the sequence has one.
 bool seesKey(Row row, int key) {
   bool seen = inInterval(row, key);
-  if (HAS(OPTION_DATA_MASKS)) {
+  if (HAS_DATA_MASKS) {
     seen = passesDataMasks(row, min(key, int(keyTokens) - 1)) && seen;
   }
   return seen;

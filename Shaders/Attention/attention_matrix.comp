@@ -486,7 +486,7 @@ void main() {
     }
     if (seesTile) {
       const bool hasHidden = int(firstKey) < coreBegin || int(firstKey + KEY_TILE) > coreEnd
-        || HAS(OPTION_DATA_MASKS);
+        || stepHasDataMasks(walk, firstKey, KEY_TILE);
       if (hasHidden) { seesTile = lookUpTile(firstKey); }
       if (seesTile) {
         computeScores();

@@ -43,14 +43,20 @@ const uint OPTION_KEY_RANGE = 1u << 31;
 
 #define HAS(option) ((OPTIONS & (option)) != 0u)
 
+// The bits of MORE_OPTIONS.
+const uint MORE_OPTION_BLOCK_MAP = 1u << 0;
+
+#define HAS_MORE(option) ((MORE_OPTIONS & (option)) != 0u)
+
 // Rows see an interval of the keys and not all of them.
 const uint OPTION_INTERVALS = OPTION_CAUSAL | OPTION_WINDOW | OPTION_CHUNK | OPTION_KEY_LENGTHS
   | OPTION_LEFT_PADDING | OPTION_GATES | OPTION_PACKED_SEQUENCES | OPTION_KEY_RANGE;
 // The first keys may be hidden from a row that sees later ones.
 const uint OPTION_LEFT_EDGE =
   OPTION_WINDOW | OPTION_CHUNK | OPTION_SINK_TOKENS | OPTION_LEFT_PADDING | OPTION_KEY_RANGE;
-// Each key has to be looked up.
+// Each key has to be looked up, but for blocks of which the block map says that all of them are seen.
 const uint OPTION_DATA_MASKS = OPTION_SEGMENTS | OPTION_MASK | OPTION_MASK_BITS | OPTION_TREE;
+const bool HAS_DATA_MASKS = (OPTIONS & OPTION_DATA_MASKS | MORE_OPTIONS & MORE_OPTION_BLOCK_MAP) != 0u;
 /// Whether a score is more than scale * q.k.
 const bool MAPS_SCORES = HAS(
   OPTION_QUERY_SCALES | OPTION_RELATIVE_TERM | OPTION_SOFTCAP | OPTION_BIAS | OPTION_KEY_BIAS
@@ -97,7 +103,8 @@ const uint TENSOR_FINAL_MAX = 24;
 const uint TENSOR_FINAL_SUM = 25;
 const uint TENSOR_FINAL_OUTPUT = 26;
 const uint TENSOR_KEY_SOURCES = 27;
-const uint TENSOR_COUNT = 28;
+const uint TENSOR_BLOCK_MAP = 28;
+const uint TENSOR_COUNT = 29;
 
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer OptionBlock {
   OptionTensor tensors[TENSOR_COUNT];
@@ -116,6 +123,8 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Opt
   int carryFirstRow, carryRows;
   float softcap;                // times log2(e)
   float sigmoidBias;            // times log2(e)
+  int blockMapRowShift;         // log2 of the query tokens of a block of the block map
+  int blockMapKeyShift;         // and of its keys
   int reserved;
   uint64_t carry;               // 0 for a piece that has all keys of its rows
 };

@@ -20,7 +20,8 @@
 //
 // The block loop has two bodies, one for blocks in which every row of the subgroup sees every key. They are
 // loops of their own: the software driver runs both sides of an if. For the same reason blocks that a data mask
-// hides from the whole subgroup are passed over by a loop that looks for the next block.
+// hides from the whole subgroup are passed over by a loop that looks for the next block. With a block map both loops
+// lie in a third, so that an iteration of it is a run of blocks of the same kind.
 //
 // Workgroup: size a multiple of the subgroup size (32 is fine); query tile = size rows.
 // Grid: x = ceil(S / tile) from firstTile on, y = H, z = B.
@@ -146,6 +147,12 @@ void foldBlock(
   }
 }
 
+/// Whether every row of the subgroup sees every key of the step, fullBegin and fullEnd being the bounds of the steps
+/// of which the intervals say so.
+bool isFull(KeyWalk walk, uint key, uint fullBegin, uint fullEnd) {
+  return key >= fullBegin && key < fullEnd && stepState(walk, key, KEYS_PER_BLOCK) == BLOCK_FULL;
+}
+
 void main() {
   openProblem();
   const uint tileRow = (gl_WorkGroupID.x + p.firstTile) * gl_WorkGroupSize.x;
@@ -156,6 +163,10 @@ void main() {
   // Rows past the end repeat the last one and are not stored.
   const uint token = min(ownRow, queryTokens - 1);
   row = openRow(token);
+  const uint firstToken = subgroupMin(token);
+  const uint lastToken = subgroupMax(token);
+  // Blocks are no smaller than a subgroup and begin at its multiples: one row of them, at a uniform address.
+  if (HAS_MORE(MORE_OPTION_BLOCK_MAP)) { row.blockMap = blockMapRow(firstToken); }
   const uint64_t address = queryAddress(token);
   [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {
     q[d] = loadQueryChannels4(address, d * 4) * row.scale;
@@ -179,12 +190,14 @@ void main() {
     if (HAS(OPTION_SINK_TOKENS)) { sinkHull = subgroupMax(row.sinkEnd); }
   }
   // By blocks: all rows see all of fullBegin ..< fullEnd.
-  const KeyWalk walk = openWalk(hullBegin, hullEnd, sinkHull, KEYS_PER_BLOCK);
+  KeyWalk walk = openWalk(hullBegin, hullEnd, sinkHull, KEYS_PER_BLOCK);
+  followBlockMap(walk, firstToken, lastToken, KEYS_PER_BLOCK);
   uint key = walk.first;
   const uint fullBegin =
     HAS(OPTION_LEFT_EDGE) ? (uint(coreBegin) + KEYS_PER_BLOCK - 1) / KEYS_PER_BLOCK * KEYS_PER_BLOCK : 0;
   const uint fullEnd =
-    HAS(OPTION_DATA_MASKS) || coreEnd <= 0 ? 0 : uint(coreEnd) / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
+    HAS_DATA_MASKS && !HAS_MORE(MORE_OPTION_BLOCK_MAP) || coreEnd <= 0
+    ? 0 : uint(coreEnd) / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
 
   const uint keyOctets = QUADS_QK / 2;
   const uint valueOctets = VALUE_IS_KEY ? keyOctets : QUADS_V / 2;
@@ -207,11 +220,37 @@ void main() {
 
   // All loops test at their end: the software driver finds out that every lane has left only there,
   // so a loop that tests at its start runs its body once more for nothing.
-  if (HAS(OPTION_LEFT_EDGE | OPTION_DATA_MASKS)) {
+  if (HAS_MORE(MORE_OPTION_BLOCK_MAP)) {
+    if (key < walk.end) {
+      for (;;) {
+        // Steps that have to be asked for each key, then those that need not.
+        for (;;) {
+          uint hidden = hiddenKeys(key);
+          for (;;) {
+            if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1)
+              || nextStep(walk, key, KEYS_PER_BLOCK) >= walk.end) { break; }
+            key = nextStep(walk, key, KEYS_PER_BLOCK);
+            hidden = hiddenKeys(key);
+          }
+          foldBlock(true, hidden, key, keyTokens - 1, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
+          key = nextStep(walk, key, KEYS_PER_BLOCK);
+          if (key >= walk.end || isFull(walk, key, fullBegin, fullEnd)) { break; }
+        }
+        if (key < walk.end) {
+          for (;;) {
+            foldBlock(false, 0, key, 0, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
+            key = nextStep(walk, key, KEYS_PER_BLOCK);
+            if (key >= walk.end || !isFull(walk, key, fullBegin, fullEnd)) { break; }
+          }
+        }
+        if (key >= walk.end) { break; }
+      }
+    }
+  } else if (HAS(OPTION_LEFT_EDGE) || HAS_DATA_MASKS) {
     if (key < walk.end) {
       for (;;) {
         uint hidden = hiddenKeys(key);
-        if (HAS(OPTION_DATA_MASKS | OPTION_SINK_TOKENS)) {
+        if (HAS_DATA_MASKS || HAS(OPTION_SINK_TOKENS)) {
           // The next block in which some row of the subgroup sees a key.
           for (;;) {
             if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1) || nextStep(walk, key, KEYS_PER_BLOCK) >= walk.end) { break; }
@@ -221,7 +260,7 @@ void main() {
         }
         foldBlock(true, hidden, key, keyTokens - 1, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
         key = nextStep(walk, key, KEYS_PER_BLOCK);
-        if (!HAS(OPTION_DATA_MASKS) && key >= fullBegin && key < fullEnd) {
+        if (!HAS_DATA_MASKS && key >= fullBegin && key < fullEnd) {
           for (;;) {
             foldBlock(false, 0, key, 0, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
             key += KEYS_PER_BLOCK;

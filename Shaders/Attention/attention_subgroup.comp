@@ -404,6 +404,7 @@ void main() {
       }
       barrier();
     }
+    const bool hasDataMasks = stepHasDataMasks(walk, firstKey, KEY_TILE);
     int stepBegin = HAS(OPTION_LEFT_EDGE) ? clamp(hullBegin - int(firstKey), 0, int(KEY_TILE)) : 0;
     int stepEnd = clamp(hullEnd - int(firstKey), 0, int(KEY_TILE));
     if (HAS(OPTION_SINK_TOKENS)) {
@@ -414,7 +415,7 @@ void main() {
     [[dont_unroll]] for (uint key = uint(stepBegin) / KEY_STEP * KEY_STEP; key < uint(stepEnd); key += KEY_STEP) {
       const int step = int(firstKey + key);
       const bool hasHidden =
-        step < coreBegin || step + int(KEY_STEP) > coreEnd || HAS(OPTION_DATA_MASKS);
+        step < coreBegin || step + int(KEY_STEP) > coreEnd || hasDataMasks;
       [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) { hidden[r] = 0; }
       if (hasHidden) {
         if (!lookUpStep(firstKey + key)) { continue; }

@@ -356,6 +356,8 @@ enum {
   VKATTN_TENSOR_FINAL_MAX = 57,      /* with VKATTN_ATTENTION_RETURNS_STATE */
   VKATTN_TENSOR_FINAL_SUM = 58,
   VKATTN_TENSOR_FINAL_OUTPUT = 59,
+  /* Named among a request's operands again. */
+  VKATTN_TENSOR_BLOCK_MAP = 60, /* [B, H, ceil(S / 128), ceil(T / 128)] of int32: 0 hidden, 1 by the masks, 2 seen */
 
   /* Statistics. */
   VKATTN_TENSOR_KEY_SUMS = 96,                /* [B, H, T] of f32 */

@@ -37,6 +37,7 @@ enum TensorName: Int32, CaseIterable, Sendable {
   case finalMax
   case finalSum
   case finalOutput
+  case blockMap
 
   case keySums = 96
   case entropy
@@ -108,6 +109,7 @@ enum TensorName: Int32, CaseIterable, Sendable {
     case .alibiSlopes: .alibiSlopes
     case .relativeBias: .relativeBias
     case .gridBias: .gridBias
+    case .blockMap: .blockMap
     case .keyBias: .keyBias
     case .queryScales: .queryScales
     case .gates: .gates

@@ -35,6 +35,8 @@ public enum AttentionCheckOption: String, Sendable, Hashable, CaseIterable {
   case maskBits = "mask-bits"
   /// A tree of drafts.
   case tree
+  /// A map of blocks of 64 by 64 over a causal dense mask: some hidden, some without the mask.
+  case blockMap = "block-map"
   /// A temperature for each row and head.
   case queryScales = "query-scales"
   /// A bias of the queries.
@@ -144,6 +146,11 @@ extension AttentionCheckOption {
     case .tree:
       add(.treeBits)
       parts.scores.treeTokens = min(shape.queryTokens, shape.keyTokens)
+    case .blockMap:
+      parts.mask = .causal
+      (parts.mask.blockMapRows, parts.mask.blockMapKeys) = (64, 64)
+      add(.mask)
+      add(.blockMap, shared: .batch)
     case .queryScales: add(.queryScales)
     case .queryBias: add(.queryBias)
     case .transformerXL:
@@ -244,7 +251,7 @@ extension AttentionRequest {
         .prefix(byteCount) + [UInt8](repeating: 1, count: byteCount % 4)
     case .maskBits, .treeBits:
       return (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
-    case .querySegments, .keySegments: return memory(random(0...2))
+    case .querySegments, .keySegments, .blockMap: return memory(random(0...2))
     case .keyLengths:
       return memory([Int32(keyTokens)] + random(0...keyTokens).dropFirst())
     case .leftPadding: return memory([0] + random(0...max(1, keyTokens / 3)).dropFirst())

@@ -101,6 +101,10 @@ extension AttentionRequest {
     case .maskBits:
       options.mask = PerScore(
         maskBits: bytes, keyTokens: keyTokens, batch: batches, heads: heads, queries: queries)
+    case .blockMap:
+      options.blockMap = BlockMap(
+        integers(bytes), batch: batches, heads: heads, rows: mask.blockMapRows,
+        keys: mask.blockMapKeys)
     case .treeBits:
       options.treeBits = PerToken(bytes, batch: batches, width: (scores.treeTokens + 7) / 8)
     case .querySegments: options.querySegments = PerToken(integers(bytes), batch: batches)

@@ -148,6 +148,48 @@ public struct PerToken<Value: Sendable>: Sendable {
   }
 }
 
+/// What is known of each block of queries and keys, `[B or 1, H or 1, ⌈S/rows⌉, ⌈T/keys⌉]`: 0, all of it is hidden; 2,
+/// ``AttentionOptions/mask``, ``AttentionOptions/treeBits`` and the segments hide nothing of it and are not asked;
+/// any other number, they decide.
+public struct BlockMap: Sendable {
+  /// The entries in memory order.
+  public let values: [Int32]
+  /// B, or 1 when every batch entry shares them.
+  public let batch: Int
+  /// H, or 1 when every head shares them.
+  public let heads: Int
+  /// The query tokens of a block.
+  public let rows: Int
+  /// The keys of a block.
+  public let keys: Int
+
+  /// Wraps `values`, laid out `[batch, heads, ⌈S/rows⌉, ⌈T/keys⌉]`.
+  public init(_ values: [Int32], batch: Int = 1, heads: Int = 1, rows: Int, keys: Int) {
+    self.values = values
+    self.batch = batch
+    self.heads = heads
+    self.rows = rows
+    self.keys = keys
+  }
+
+  /// The entry of the block of (b, h, i, j).
+  func value(
+    batch b: Int, head h: Int, token i: Int, key j: Int, _ dimensions: AttentionDimensions
+  ) -> Int32 {
+    let entry = (batch == 1 ? 0 : b) * heads + (heads == 1 ? 0 : h)
+    let row = entry * ((dimensions.queryTokens + rows - 1) / rows) + i / rows
+    return values[row * ((dimensions.keyTokens + keys - 1) / keys) + j / keys]
+  }
+
+  func checkShape(_ dimensions: AttentionDimensions) {
+    precondition(rows >= 1 && keys >= 1, "a block has rows and keys")
+    let rowBlocks = (dimensions.queryTokens + rows - 1) / rows
+    check(
+      values.count, inner: rowBlocks * ((dimensions.keyTokens + keys - 1) / keys), "blockMap",
+      axes: [("batch", batch, dimensions.batch), ("heads", heads, dimensions.queryHeads)])
+  }
+}
+
 /// The window of one head: keys visible before and after the query's position.
 public struct HeadWindow: Sendable, Hashable {
   /// Keys before; nil for no limit.

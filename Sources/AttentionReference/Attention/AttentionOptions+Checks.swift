@@ -37,6 +37,7 @@ extension AttentionOptions {
       (querySegments?.width ?? 1) == 1 && (keySegments?.width ?? 1) == 1,
       "a token has one segment")
     mask?.checkShape(dimensions, name: "mask")
+    blockMap?.checkShape(dimensions)
     if let treeBits {
       precondition(treeTokens >= 1, "treeBits need treeTokens")
       precondition(

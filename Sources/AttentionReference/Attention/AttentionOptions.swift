@@ -97,6 +97,8 @@ public struct AttentionOptions: Sendable {
   public var treeBits: PerToken<UInt8>?
   /// Keys at the end of the sequence that ``treeBits`` decide on.
   public var treeTokens = 0
+  /// What is known of blocks of queries and keys; nil for nothing.
+  public var blockMap: BlockMap?
 
   // MARK: Score
 

@@ -4,6 +4,17 @@ extension AttentionProblem {
     if let padding = options.leftPadding, j < padding[place.batch] { return false }
     if options.causal && isInFuture(j, of: place) { return false }
     if j >= options.sinkTokens && !isNear(j, to: place) { return false }
+    switch options.blockMap?.value(
+      batch: place.batch, head: place.head, token: place.token, key: j, dimensions)
+    {
+    case 0: return false
+    case 2: return true
+    default: return passesDataMasks(j, at: place)
+    }
+  }
+
+  /// Whether the masks that are data leave key j to the query.
+  private func passesDataMasks(_ j: Int, at place: RowPlace) -> Bool {
     if let queries = options.querySegments, let keys = options.keySegments {
       let query = queries.start(batch: place.batch, token: place.token, of: dimensions.queryTokens)
       let key = keys.start(batch: place.batch, token: j, of: dimensions.keyTokens)

@@ -32,6 +32,10 @@ public struct AttentionMask: Sendable, Hashable {
   /// Keys j below this are not hidden by window or chunk, but by the causal mask
   /// (https://arxiv.org/abs/2309.17453; meta tokens, https://arxiv.org/abs/2411.13676).
   public var sinkTokens = 0
+  /// The query tokens of a block of ``AttentionOperand/Kind/blockMap``: a power of two from 64 to 4096.
+  public var blockMapRows = 128
+  /// The keys of a block of ``AttentionOperand/Kind/blockMap``, likewise.
+  public var blockMapKeys = 128
 
   /// No mask; set what is wanted.
   public init() {}
@@ -77,6 +81,12 @@ extension AttentionMask {
     try check("windowRight", windowRight ?? 0, from: 0)
     try check("chunkSize", chunkSize ?? 1, from: 1)
     try check("sinkTokens", sinkTokens, from: 0)
+    for (name, value) in [("blockMapRows", blockMapRows), ("blockMapKeys", blockMapKeys)] {
+      guard (64...4096).contains(value), value & (value - 1) == 0 else {
+        throw .invalidArgument(
+          name: "mask.\(name)", value: "\(value)", allowed: "a power of two from 64 to 4096")
+      }
+    }
     for (name, isUsed) in [("causalBlock", causalBlock > 1), ("prefixTokens", prefixTokens > 0)]
     where isUsed && !isCausal {
       throw .invalidArgument(

@@ -16,6 +16,12 @@ public struct AttentionOperand: Sendable, Hashable {
     /// of drafts, and bit w of row i says whether query i sees node w; its own bit belongs to it
     /// (https://arxiv.org/abs/2305.09781).
     case treeBits = "tree_bits"
+    /// [B, H, ⌈S / R⌉, ⌈T / C⌉] of 32-bit integers, R and C being ``AttentionMask/blockMapRows`` and
+    /// ``AttentionMask/blockMapKeys``: what is known of each block of queries and keys. 0: all of it is hidden, and it
+    /// is skipped. 1: the other masks decide. 2: the masks that are data (``mask``, ``maskBits``, ``treeBits``,
+    /// segments) hide nothing of it and are not asked; masks by position hold nevertheless. Other numbers count as 1.
+    /// ``AttentionBlockMapKernel`` computes it from those masks; a map of one's own is block-sparse attention.
+    case blockMap = "block_map"
     /// [B, S] of 32-bit integers: a query sees the keys of its own segment
     /// (or of all others: ``AttentionScores/seesOtherSegments``).
     case querySegments = "q_segments"
@@ -113,7 +119,7 @@ extension AttentionOperand.Kind {
   var sharableAxes: AttentionOperand.Axes {
     switch self {
     case .bias, .mask, .maskBits, .queryScales, .gates: [.batch, .heads, .queries]
-    case .keyBias: [.batch, .heads]
+    case .keyBias, .blockMap: [.batch, .heads]
     case .treeBits, .querySegments, .keySegments, .alibiSlopes: [.batch]
     case .relativeBias: [.heads]
     default: []
@@ -162,6 +168,7 @@ extension AttentionOperand.Kind {
     case .finalMax: 24
     case .finalSum: 25
     case .finalOutput: 26
+    case .blockMap: 28
     case .relativeQueryBias, .relativeKeys: nil
     }
   }
@@ -225,6 +232,10 @@ extension AttentionRequest {
     case .bias, .mask: return make(batch: batches, head: heads, token: queries, inner: keys)
     case .maskBits:
       return make(batch: batches, head: heads, token: queries, inner: ceilingDivide(keys, 8))
+    case .blockMap:
+      return make(
+        batch: batches, head: heads, token: ceilingDivide(queryTokens, mask.blockMapRows),
+        inner: ceilingDivide(keyTokens, mask.blockMapKeys))
     case .treeBits:
       return make(
         batch: tokenBatches, head: 1, token: queries, inner: ceilingDivide(scores.treeTokens, 8))

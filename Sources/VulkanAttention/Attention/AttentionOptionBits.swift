@@ -1,6 +1,7 @@
-/// Which options a pipeline has: the bits of OPTIONS in `attention_option_block.glsl`.
+/// Which options a pipeline has: the bits of OPTIONS in `attention_option_block.glsl`, and from bit 32 on those of
+/// MORE_OPTIONS.
 struct AttentionOptionBits: OptionSet, Sendable, Hashable {
-  let rawValue: UInt32
+  let rawValue: UInt64
 
   static let causal = Self(rawValue: 1 << 0)
   static let topLeft = Self(rawValue: 1 << 1)
@@ -34,9 +35,17 @@ struct AttentionOptionBits: OptionSet, Sendable, Hashable {
   static let returnState = Self(rawValue: 1 << 29)
   static let keySources = Self(rawValue: 1 << 30)
   static let keyRange = Self(rawValue: 1 << 31)
+  static let blockMap = Self(rawValue: 1 << 32)
 
   /// What a shader finds in the push constants alone.
   static let withoutBlock: Self = [.causal, .topLeft]
+
+  /// The specialization constants that say so.
+  var constants: [String: UInt32] {
+    [
+      "OPTIONS": UInt32(truncatingIfNeeded: rawValue), "MORE_OPTIONS": UInt32(rawValue >> 32),
+    ]
+  }
 
   /// Whether the shader reads the block of options.
   var needsBlock: Bool { !subtracting(Self.withoutBlock).isEmpty }
@@ -85,6 +94,7 @@ struct AttentionOptionBits: OptionSet, Sendable, Hashable {
       case .gates: bits.insert(.gates)
       case .queryBias: bits.insert(.queryBias)
       case .relativeKeys: bits.insert(.relativeTerm)
+      case .blockMap: bits.insert(.blockMap)
       case .prefixLengths, .headWindows, .relativeQueryBias, .queryStarts, .keyStarts, .initialMax,
         .initialSum, .initialOutput, .finalMax, .finalSum, .finalOutput:
         break  // by what they belong to
@@ -93,5 +103,5 @@ struct AttentionOptionBits: OptionSet, Sendable, Hashable {
     self = bits
   }
 
-  init(rawValue: UInt32) { self.rawValue = rawValue }
+  init(rawValue: UInt64) { self.rawValue = rawValue }
 }

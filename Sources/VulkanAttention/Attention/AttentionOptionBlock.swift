@@ -2,11 +2,11 @@
 /// test compares the sizes.
 struct AttentionOptionBlock {
   /// Tensors of the block.
-  static let tensorCount = 28
+  static let tensorCount = 29
   /// Bytes of one tensor's entry.
   private static let tensorByteCount = 24
   /// Bytes of the scalars behind the tensors.
-  private static let scalarByteCount = 96
+  private static let scalarByteCount = 104
   /// Bytes of the block; addresses of key sources follow.
   static let byteCount = tensorCount * tensorByteCount + scalarByteCount
   /// Bytes of one key source's addresses.
@@ -75,7 +75,9 @@ struct AttentionOptionBlock {
     } else {
       block.append(UInt32(0))
     }
-    block.append(Int32(0))
+    for scalar in [
+      mask.blockMapRows.trailingZeroBitCount, mask.blockMapKeys.trailingZeroBitCount, 0,
+    ] { block.append(Int32(scalar)) }
     block.append(range?.carryAddress ?? 0)
     if layout?.keySources != nil {
       for source in keySources {

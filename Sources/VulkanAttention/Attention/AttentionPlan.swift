@@ -149,7 +149,7 @@ public struct AttentionPlan: Sendable, Hashable {
     constants["VALUE_TYPE"] = request.valueType.shaderConstant
     constants["OUTPUT_TYPE"] = request.outputType.shaderConstant
     constants["BIAS_TYPE"] = request.operand(.bias)?.elementType.shaderConstant ?? 0
-    constants["OPTIONS"] = options.rawValue
+    constants.merge(options.constants) { $1 }
     constants["ALIGNED"] = request.isAligned ? 1 : 0
     constants["VALUE_IS_KEY"] = request.valuesAreKeys ? 1 : 0
     if packing != nil { constants["PACKED"] = 1 }

@@ -70,7 +70,7 @@ extension AttentionRequest {
   private func conflict(
     of kind: AttentionOperand.Kind, with others: Set<AttentionOperand.Kind>
   ) -> String? {
-    if packedSequences != nil, [.bias, .mask, .maskBits, .gridBias].contains(kind) {
+    if packedSequences != nil, [.bias, .mask, .maskBits, .gridBias, .blockMap].contains(kind) {
       return "only without packed sequences, whose rows have no common key axis"
     }
     switch kind {
@@ -80,6 +80,7 @@ extension AttentionRequest {
       return "only without mask.windowLeft and mask.windowRight"
     case .sinks:
       return scores.normalizer == .softmax ? nil : "only with softmax"
+    case .blockMap where keyTokens == 0: return "only where there are keys"
     case .treeBits where scores.treeTokens < 1: return "only with scores.treeTokens of 1 or more"
     case .gridBias:
       let tokens = scores.gridHeight * scores.gridWidth

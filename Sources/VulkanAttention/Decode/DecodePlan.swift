@@ -238,7 +238,7 @@ public struct DecodePlan: Sendable, Hashable {
     constants["VALUE_TYPE"] = values.format.shaderConstant
     constants["OUTPUT_TYPE"] = attention.outputType.shaderConstant
     constants["BIAS_TYPE"] = attention.operand(.bias)?.elementType.shaderConstant ?? 0
-    constants["OPTIONS"] = options.rawValue
+    constants.merge(options.constants) { $1 }
     constants["ALIGNED"] = attention.isAligned ? 1 : 0
     constants["VALUE_IS_KEY"] = attention.valuesAreKeys ? 1 : 0
     constants["KEY_GROUP"] = UInt32(keys.format.scaleGroup ?? keys.format.blockChannels)

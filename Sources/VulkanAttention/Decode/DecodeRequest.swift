@@ -63,7 +63,7 @@ public struct DecodeRequest: Sendable, Hashable {
   ///   - mask: which keys a query may see; causal by default.
   ///   - scores: what is done to the scores.
   ///   - operands: tensors beside queries and cache: not `keyLengths`, which each step says, nor
-  ///     `gridBias`, `relativeKeys`, `relativeQueryBias`.
+  ///     `blockMap`, `gridBias`, `relativeKeys`, `relativeQueryBias`.
   ///   - returnsLogSumExp: whether the log-sum-exp [B, S, H] is returned as well.
   ///   - keyRotation: how keys are rotated as they are read.
   ///   - queryStrides: contiguous [B, S, H, D] by default.
@@ -150,7 +150,7 @@ public struct DecodeRequest: Sendable, Hashable {
   }
 
   private static let refusedOperands: Set<AttentionOperand.Kind> = [
-    .keyLengths, .gridBias, .relativeKeys, .relativeQueryBias,
+    .keyLengths, .blockMap, .gridBias, .relativeKeys, .relativeQueryBias,
   ]
 
   /// Rows of a problem: query tokens times the query heads that share a key head.

@@ -132,7 +132,7 @@ import Testing
       guard let constant else { continue }
       #expect(constant.name == name && constant.type == type)
     }
-    #expect(shader.specializationConstants.allSatisfy { $0.id <= 21 })
+    #expect(shader.specializationConstants.allSatisfy { $0.id <= 21 || $0.id == 30 })
     #expect(shader.localSize == [.specialized(id: 0), .fixed(1), .fixed(1)])
   }
 }

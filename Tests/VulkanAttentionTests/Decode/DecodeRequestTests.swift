@@ -44,7 +44,7 @@ import Testing
         batchSize: 2, queryHeads: 4, keyCache: contiguous, valueCache: contiguous,
         maxKeyTokens: 101)
     }
-    for kind in [AttentionOperand.Kind.keyLengths, .gridBias, .relativeKeys] {
+    for kind in [AttentionOperand.Kind.keyLengths, .blockMap, .gridBias, .relativeKeys] {
       expectRefused("operands") {
         try DecodeRequest(
           batchSize: 2, queryHeads: 4, keyCache: contiguous, valueCache: contiguous,

@@ -102,11 +102,11 @@ public struct AttentionStatisticsPlan: Sendable, Hashable {
       "QUERY_TYPE": attention.elementType.shaderConstant,
       "KEY_TYPE": attention.keyType.shaderConstant,
       "BIAS_TYPE": attention.operand(.bias)?.elementType.shaderConstant ?? 0,
-      "OPTIONS": options.rawValue,
       "ALIGNED": attention.isAligned ? 1 : 0,
       "STATISTIC": statistic.shaderConstant,
       "BLOCK": UInt32(block),
     ]
+    constants.merge(options.constants) { $1 }
     if case .topKeys(let count) = statistic { constants["TOP_KEYS"] = UInt32(count) }
     return PipelineDescription(shader: shader, constants: constants)
   }

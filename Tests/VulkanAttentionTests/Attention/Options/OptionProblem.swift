@@ -46,7 +46,7 @@ struct OptionProblem: Sendable {
     case .mask: return (0..<count).map { _ in UInt8.random(in: 0...2, using: &random) }
     case .maskBits, .treeBits:
       return (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
-    case .querySegments, .keySegments: return integers(0...2)
+    case .querySegments, .keySegments, .blockMap: return integers(0...2)
     case .keyLengths: return integers(keys / 2...keys)
     case .leftPadding: return integers(0...keys / 3)
     case .prefixLengths: return integers(0...keys / 2)
