@@ -21,7 +21,7 @@
 // The block loop has two bodies, one for blocks in which every row of the subgroup sees every key. They are
 // loops of their own: the software driver runs both sides of an if. For the same reason blocks that a data mask
 // hides from the whole subgroup are passed over by a loop that looks for the next block. With a block map both loops
-// lie in a third, so that an iteration of it is a run of blocks of the same kind.
+// lie in a third: an iteration of it is a run of steps of one kind.
 //
 // Workgroup: size a multiple of the subgroup size (32 is fine); query tile = size rows.
 // Grid: x = ceil(S / tile) from firstTile on, y = H, z = B.
@@ -147,10 +147,17 @@ void foldBlock(
   }
 }
 
-/// Whether every row of the subgroup sees every key of the step, fullBegin and fullEnd being the bounds of the steps
-/// of which the intervals say so.
-bool isFull(KeyWalk walk, uint key, uint fullBegin, uint fullEnd) {
-  return key >= fullBegin && key < fullEnd && stepState(walk, key, KEYS_PER_BLOCK) == BLOCK_FULL;
+/// The key behind the run of steps of one kind that begins at `key`, and whether every row of the subgroup sees every
+/// key of them. fullBegin and fullEnd bound the steps of which the intervals say so.
+uint openRun(KeyWalk walk, uint key, uint fullBegin, uint fullEnd, out bool isFull) {
+  const uint shift = OPTION_BLOCK.blockMapKeyShift;
+  const uint blockEnd = ((key >> shift) + 1 << shift) / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
+  // A step that lies in two blocks is a run of its own.
+  uint runEnd = max(blockEnd, key + KEYS_PER_BLOCK);
+  isFull = key >= fullBegin && key < fullEnd && stepState(walk, key, KEYS_PER_BLOCK) == BLOCK_FULL;
+  if (isFull) { runEnd = min(runEnd, fullEnd); }
+  if (key < fullBegin) { runEnd = min(runEnd, fullBegin); }
+  return runEnd;
 }
 
 void main() {
@@ -223,26 +230,30 @@ void main() {
   if (HAS_MORE(MORE_OPTION_BLOCK_MAP)) {
     if (key < walk.end) {
       for (;;) {
-        // Steps that have to be asked for each key, then those that need not.
-        for (;;) {
-          uint hidden = hiddenKeys(key);
+        // A run of steps of one kind. Where it needs no mask, the loop of those that do runs once for nothing, and
+        // the other way round: little in blocks of 64 keys and more.
+        bool isFull;
+        const uint runEnd = min(openRun(walk, key, fullBegin, fullEnd, isFull), walk.end);
+        if (!isFull) {
           for (;;) {
-            if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1)
-              || nextStep(walk, key, KEYS_PER_BLOCK) >= walk.end) { break; }
-            key = nextStep(walk, key, KEYS_PER_BLOCK);
-            hidden = hiddenKeys(key);
+            uint hidden = hiddenKeys(key);
+            for (;;) {
+              if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1) || key + KEYS_PER_BLOCK >= runEnd) { break; }
+              key += KEYS_PER_BLOCK;
+              hidden = hiddenKeys(key);
+            }
+            foldBlock(true, hidden, key, keyTokens - 1, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
+            key += KEYS_PER_BLOCK;
+            if (key >= runEnd) { break; }
           }
-          foldBlock(true, hidden, key, keyTokens - 1, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
-          key = nextStep(walk, key, KEYS_PER_BLOCK);
-          if (key >= walk.end || isFull(walk, key, fullBegin, fullEnd)) { break; }
-        }
-        if (key < walk.end) {
+        } else {
           for (;;) {
             foldBlock(false, 0, key, 0, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
-            key = nextStep(walk, key, KEYS_PER_BLOCK);
-            if (key >= walk.end || !isFull(walk, key, fullBegin, fullEnd)) { break; }
+            key += KEYS_PER_BLOCK;
+            if (key >= runEnd) { break; }
           }
         }
+        key = visibleStep(walk, skipGap(walk, key), KEYS_PER_BLOCK);
         if (key >= walk.end) { break; }
       }
     }

@@ -29,9 +29,15 @@ struct AttentionBenchmark: Sendable {
     let request = try workload.request()
     let plan = try choice.plan(request, device: device.capabilities, tuning: tuning)
     try plan.checkMemory(of: device.capabilities)
-    let inputs = AttentionInputs.random(for: request, seed: workload.shape.description)
+    let inputs = workload.inputs(for: request)
     let (pipelineSeconds, kernel) = try timed { try AttentionKernel(plan, on: device) }
     let tensors = try await AttentionTensors(inputs, for: plan, on: device)
+    if request.operand(.blockMap) != nil {
+      let map = try AttentionBlockMapKernel(request, on: device)
+      try await map.run(
+        operands: tensors.buffers.operands,
+        scratch: device.makeBuffer(byteCount: map.scratchByteCount))
+    }
 
     let clock = ContinuousClock()
     let first = clock.now

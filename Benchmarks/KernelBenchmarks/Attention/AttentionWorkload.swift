@@ -13,23 +13,41 @@ public struct AttentionWorkload: Sendable, Hashable {
   /// The side of the square window of patches whose relative positions have biases (Swin); nil without.
   public var gridSide: Int?
 
+  /// Documents that see only themselves; nil for one.
+  public var documents: DocumentMask?
+
+  /// A dense byte mask that lets each of some documents of equal length see itself.
+  public struct DocumentMask: Sendable, Hashable {
+    /// The documents.
+    public var count: Int
+    /// Whether a block map of the mask goes with it.
+    public var hasBlockMap: Bool
+
+    /// By its parts.
+    public init(count: Int, hasBlockMap: Bool) {
+      self.count = count
+      self.hasBlockMap = hasBlockMap
+    }
+  }
+
   /// The name of the kernel family, as in ids.
   public static let family = "attention"
 
   /// A workload by its parts.
   public init(
     _ shape: AttentionShape, _ elementType: ElementType, isCausal: Bool = false,
-    window: Int? = nil, gridSide: Int? = nil
+    window: Int? = nil, gridSide: Int? = nil, documents: DocumentMask? = nil
   ) {
     self.shape = shape
     self.elementType = elementType
     self.isCausal = isCausal || window != nil
     self.window = window
     self.gridSide = gridSide
+    self.documents = documents
   }
 
-  /// Whether a peer can be asked for the same: no window, no bias.
-  public var isPlain: Bool { window == nil && gridSide == nil }
+  /// Whether a peer can be asked for the same: no window, no bias, no documents.
+  public var isPlain: Bool { window == nil && gridSide == nil && documents == nil }
 
   /// Reads an id of a plain workload.
   ///
@@ -51,6 +69,7 @@ public struct AttentionWorkload: Sendable, Hashable {
     "\(Self.family)/\(elementType.rawValue)/\(shape)"
       + (window.map { "-window\($0)" } ?? (isCausal ? "-causal" : ""))
       + (gridSide.map { "-grid\($0)x\($0)" } ?? "")
+      + (documents.map { "-documents\($0.count)-\($0.hasBlockMap ? "blocks" : "mask")" } ?? "")
   }
 
   /// The problem, contiguous [B, S, H, D] as models have it.
@@ -60,12 +79,39 @@ public struct AttentionWorkload: Sendable, Hashable {
     var scores = AttentionScores()
     scores.gridWidth = gridSide ?? 0
     scores.gridHeight = gridSide ?? 0
+    var operands: [AttentionOperand] = gridSide == nil ? [] : [AttentionOperand(.gridBias)]
+    if let documents {
+      operands.append(AttentionOperand(.mask, shared: [.batch, .heads]))
+      if documents.hasBlockMap {
+        operands.append(AttentionOperand(.blockMap, shared: [.batch, .heads]))
+      }
+    }
     return try AttentionRequest(
       batchSize: shape.batchSize, queryTokens: shape.queryTokens, keyTokens: shape.keyTokens,
       queryHeads: shape.queryHeads, keyHeads: shape.keyHeads, headSize: shape.headSize,
       valueHeadSize: shape.valueHeadSize, elementType: elementType,
       mask: window.map { .window(left: $0 - 1) } ?? (isCausal ? .causal : .none),
-      scores: scores, operands: gridSide == nil ? [] : [AttentionOperand(.gridBias)])
+      scores: scores, operands: operands)
+  }
+
+  /// The inputs, the same in every run. A block map asks the mask everywhere: it has yet to be computed.
+  func inputs(for request: AttentionRequest) -> AttentionInputs {
+    var inputs = AttentionInputs.random(for: request, seed: shape.description)
+    if let documents {
+      func document(_ token: Int, of tokens: Int) -> Int { token * documents.count / tokens }
+      inputs.operands[.mask] = (0..<shape.queryTokens).flatMap { query in
+        (0..<shape.keyTokens).map { key in
+          let isSame =
+            document(query, of: shape.queryTokens) == document(key, of: shape.keyTokens)
+          return isSame ? 1 : 0
+        }
+      }
+      if documents.hasBlockMap {
+        let count = request.byteCount(of: .blockMap) / 4
+        inputs.operands[.blockMap] = memory([Int32](repeating: 1, count: count))
+      }
+    }
+    return inputs
   }
 
   /// What is timed where nothing else is asked: prefill of a model with eight heads.

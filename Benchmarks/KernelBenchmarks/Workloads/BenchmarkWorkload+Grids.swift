@@ -41,6 +41,17 @@ extension BenchmarkWorkload {
     ]
   }
 
+  /// Ten documents of equal length in 4096 tokens: nine tenths of the scores are hidden. By a dense mask alone, and
+  /// with its block map.
+  public static let documentGrid: [BenchmarkWorkload] = [ElementType.f32, .f16].flatMap { type in
+    [false, true].map { hasBlockMap in
+      BenchmarkWorkload(
+        AttentionWorkload(
+          AttentionShape(queryTokens: 4096, queryHeads: 8, headSize: 64), type,
+          documents: .init(count: 10, hasBlockMap: hasBlockMap)))
+    }
+  }
+
   /// Ragged batches as servers have them, the heads of Llama 3 8B on one of eight devices (H4 G1 D128), pages of
   /// 16 keys.
   ///

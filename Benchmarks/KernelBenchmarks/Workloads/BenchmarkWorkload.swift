@@ -105,5 +105,5 @@ extension BenchmarkWorkload {
 
   /// Everything: the plain shapes, the grids of other projects, serving mixes and models.
   public static let full: [BenchmarkWorkload] =
-    standard + flashAttentionGrid + linearAttentionGrid + servingMixes + models
+    standard + flashAttentionGrid + linearAttentionGrid + documentGrid + servingMixes + models
 }
