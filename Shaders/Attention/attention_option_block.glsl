@@ -129,6 +129,9 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Opt
   uint64_t carry;               // 0 for a piece that has all keys of its rows
 };
 
+// Words of the block behind the tensors.
+const uint OPTION_SCALARS = 26;
+
 #define OPTION_BLOCK OptionBlock(p.options)
 
 layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer IntReference { int value; };

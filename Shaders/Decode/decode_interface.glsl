@@ -42,7 +42,7 @@ const uint ROTATION_PAIRS = 2;    // channels 2c and 2c + 1
 /// Behind the OptionBlock, byte for byte as DecodeBlock.swift writes it.
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer DecodeBlock {
   OptionTensor optionTensors[TENSOR_COUNT];
-  uint optionScalars[24];
+  uint optionScalars[OPTION_SCALARS];
   uint64_t segments;     // uvec4 [segments]
   uint64_t groupStarts;  // uint [groups + 1]
   uint64_t merges;       // uvec4 [merges]
