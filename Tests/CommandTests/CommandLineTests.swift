@@ -30,7 +30,7 @@ import VulkanAttention
     #expect(help.output.contains("Exit status"))
     for command in [
       "devices", "plan", "check", "replay", "bench", "compare", "ceilings", "tune", "plot",
-      "history",
+      "history", "profile",
     ] {
       let help = await run(command, "--help")
       #expect(help.status == 0 && help.output.contains("USAGE: vkattn \(command)"), "\(command)")
@@ -60,6 +60,7 @@ import VulkanAttention
     ["compare", "/no/such/a.json", "/no/such/b.json"], ["compare", "/no/such/a.json"],
     ["tune", "--budget", "0"], ["tune", "--list", "--reset"], ["tune", "linear", "--list"],
     ["tune", "--shape", "S1,H1,D8"], ["tune", "--import", "/no/such/file.json"],
+    ["profile", "--samples", "0"], ["profile", "--filter", "no workload has this"],
     ["plot", "--out", "/tmp/x"], ["plot", "a.json"], ["history", "--results", "/no/such/folder"],
   ])
   func wrongCommandLines(_ arguments: [String]) async {
@@ -186,6 +187,24 @@ import VulkanAttention
     let results = (json as? [String: Any])?["results"] as? [[String: Any]]
     #expect(results?.first?["id"] as? String == "attention/f32/B1-S16-T16-H2-G2-D64-E64")
     #expect(results?.first?["samples"] as? Int == 2)
+  }
+
+  @Test(.needsDevice)
+  func profilesNameEveryDispatch() async throws {
+    let profile = await run(
+      "profile", "--filter", "whisper-large-v3/cross-token/*", "--samples", "3", "--json",
+      "--no-tuning")
+    #expect(profile.status == 0, "\(profile.errors)")
+    let json = try JSONSerialization.jsonObject(with: Data(profile.output.utf8))
+    let first = try #require((json as? [[String: Any]])?.first)
+    let host = try #require(first["host"] as? [[String: Any]]).compactMap { $0["name"] as? String }
+    #expect(
+      host == ["plan", "pipelines, once", "first run, once", "record", "submit", "wait"])
+    let dispatches = try #require(first["dispatches"] as? [[String: Any]])
+    // One query token: nothing is packed, so that the attention is the only dispatch.
+    let path = try #require(first["path"] as? String)
+    #expect(dispatches.compactMap { $0["name"] as? String } == ["attention_\(path)"])
+    #expect(dispatches.allSatisfy { ($0["seconds_median"] as? Double ?? -1) > 0 })
   }
 
   @Test(.needsDevice)

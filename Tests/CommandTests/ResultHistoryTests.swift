@@ -30,6 +30,16 @@ import VulkanAttention
       ], "\(rows)")
   }
 
+  @Test func ofOneDayTheLeastCounts() throws {
+    for (first, second) in [(0.001, 0.002), (0.002, 0.001)] {
+      let page = try ResultHistory([
+        ("2026-11-21-a.json", bench(first, time: nil)),
+        ("2026-11-21-b.json", bench(second, time: nil)),
+      ]).page
+      #expect(page.contains("| 1.00 ms |") && !page.contains("| 2.00 ms |"), "\(page)")
+    }
+  }
+
   @Test func peersAreReadFromBothKindsOfFiles() throws {
     let peer =
       #"{"id": "attention/y", "path": "row", "peer": "ggml", "gflops_ours": 42.6, "#

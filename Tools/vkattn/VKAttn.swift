@@ -30,7 +30,7 @@ struct VKAttn: AsyncParsableCommand {
     subcommands: [
       DevicesCommand.self, PlanCommand.self, CheckCommand.self, ReplayCommand.self,
       BenchCommand.self, CompareCommand.self, CeilingsCommand.self,
-      TuneCommand.self, PlotCommand.self, HistoryCommand.self,
+      TuneCommand.self, ProfileCommand.self, PlotCommand.self, HistoryCommand.self,
     ])
 
   static func main() async {

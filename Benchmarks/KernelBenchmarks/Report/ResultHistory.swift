@@ -62,7 +62,7 @@ public struct ResultHistory: Sendable {
     var lines = [
       "# Results", "",
       "Made by `vkattn history` from the files in [results](results); edit those, not this page. Medians; each "
-        + "workload's newest figure, with the date of its file. What the columns mean: "
+        + "workload's newest figure, of one day the least, with the date of its file. What the columns mean: "
         + "[results/FORMAT.md](results/FORMAT.md). Figures of different dates and devices are not to be compared.",
     ]
     var devices: [String] = []
@@ -83,7 +83,13 @@ public struct ResultHistory: Sendable {
     for file in files {
       for result in file.contents.results {
         let key = "\(result.id) \(result.path) \(result.mode ?? "warm")"
-        if newest.updateValue((result, file), forKey: key) == nil { order.append(key) }
+        let last = newest[key]
+        if last == nil { order.append(key) }
+        // Of one day, the run that other work on the machine held up least.
+        if let last, last.1.date == file.date, last.0.secondsMedian <= result.secondsMedian {
+          continue
+        }
+        newest[key] = (result, file)
       }
     }
     guard !order.isEmpty else { return [] }

@@ -130,8 +130,8 @@ public struct Tuner {
       guard pairs.isFaster else {
         return search.outcome(
           .kept(
-            "the best of \(search.triedCount) is \(Numbers.fixed(pairs.median, decimals: 2)) times "
-              + "as fast, within the noise"))
+            "by turns the best of \(search.triedCount) was \(Numbers.fixed(pairs.median, decimals: 2)) "
+              + "times as fast, not more than the noise"))
       }
       search.entry = Tuning.Entry(
         best.tile, speedup: pairs.median, workload: workload.id, time: time)

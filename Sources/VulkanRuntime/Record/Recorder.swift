@@ -26,6 +26,11 @@ public final class Recorder {
   private(set) var slot: CommandSlot?
   private var tracker = BarrierTracker()
   private(set) var retained: [any AnyObject & Sendable] = []
+  /// Whether a timestamp is taken before the first dispatch and after each one, as long as a recorder has any left:
+  /// for profiles. Where dispatches overlap, the later one has what is left of its time.
+  public var timesDispatches = false
+  /// The shaders of the dispatches that were timed, in their order: the n-th ran between timestamps n and n + 1.
+  public private(set) var timedDispatches: [String] = []
 
   private static let work =
     VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT.rawValue | VK_PIPELINE_STAGE_TRANSFER_BIT.rawValue
@@ -50,7 +55,8 @@ public final class Recorder {
   ///   - pushConstants: the shader's push constants, of exactly the size that it declares.
   ///   - groups: the grid; an empty grid is a no-op.
   ///   - accesses: every buffer that the dispatch touches.
-  /// - Throws: `shaderMismatch`, `limitExceeded`, `wrongDevice`, `alreadySubmitted`.
+  /// - Throws: `shaderMismatch`, `limitExceeded`, `wrongDevice`, `alreadySubmitted`; `missingFeatures` where
+  ///   dispatches are to be timed and the queue has no timestamps.
   public func dispatch<PushConstants: BitwiseCopyable>(
     _ pipeline: ComputePipeline, pushConstants: PushConstants, groups: WorkgroupCount,
     accesses: [BufferAccess]
@@ -74,6 +80,9 @@ public final class Recorder {
       }
     }
     if groups.x == 0 || groups.y == 0 || groups.z == 0 { return }
+    let isTimed =
+      timesDispatches && timedDispatches.count + 1 < Int(CommandSlot.timestampCapacity)
+    if isTimed, timedDispatches.isEmpty { try timestamp() }
     try prepare(accesses)
     retained.append(pipeline)
     let calls = logical.calls
@@ -84,6 +93,10 @@ public final class Recorder {
         bytes.baseAddress)
     }
     calls.vkCmdDispatch(commands, UInt32(groups.x), UInt32(groups.y), UInt32(groups.z))
+    if isTimed {
+      try timestamp()
+      timedDispatches.append(pipeline.name)
+    }
   }
 
   /// Appends a copy of as many bytes as the source has.

@@ -1,0 +1,87 @@
+import ArgumentParser
+import KernelBenchmarks
+import VulkanAttention
+
+/// `vkattn profile`.
+struct ProfileCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "profile",
+    abstract: "Shows where the time of a workload goes, on the host and in each dispatch.",
+    discussion: """
+      Host: making the plan, the pipelines (compiled, or loaded from the cache of an earlier run), the first \
+      run, recording, submitting, and waiting for the end. Device: each dispatch by timestamps after every one \
+      of them; where dispatches overlap, the later one has what is left.
+
+        vkattn profile --filter 'llama-3-8b/decode/*'
+        vkattn profile --filter 'attention/f16/*S1024*D64*' --path row --json
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "Workloads whose ids match, as for bench; may be repeated.", valueName: "pattern"),
+    transform: { text in
+      guard let glob = Glob(text) else {
+        throw ValidationError("\"\(text)\" has a set that does not end, or is empty")
+      }
+      return glob
+    })
+  var filter: [Glob] = []
+
+  @Option(help: ArgumentHelp("How often each phase is measured.", valueName: "count"))
+  var samples = 50
+
+  @Flag(help: "Prints a JSON array.")
+  var json = false
+
+  @OptionGroup var paths: PathOptions
+  @OptionGroup var tuning: TuningOptions
+  @OptionGroup var device: DeviceOptions
+
+  func validate() throws {
+    if samples < 1 { throw ValidationError("--samples is \(samples); allowed: 1 or more") }
+  }
+
+  func run() async throws {
+    let console = Console.current
+    let workloads =
+      filter.isEmpty
+      ? BenchmarkWorkload.quick
+      : BenchmarkWorkload.full.filter { workload in filter.contains { $0.matches(workload.id) } }
+    guard !workloads.isEmpty else {
+      throw CommandFailure(.wrongInput, "no workload is selected; vkattn bench --list prints the ids")
+    }
+    let opened = try device.open()
+    let tiles = tuning.tuning(for: opened.capabilities)
+    var profiles: [WorkloadProfile] = []
+    var failures: [String] = []
+    for workload in workloads {
+      let isLinear = workload.problem.family == LinearAttentionWorkload.family
+      let ways: [(AttentionPathChoice, LinearAttentionChoice)] =
+        isLinear
+        ? paths.linearChoices.map { (.automatic, $0) }
+        : paths.choices(on: opened.capabilities).map { ($0, LinearAttentionChoice()) }
+      for way in ways {
+        console.progress(workload.id)
+        do {
+          let profile = try await WorkloadProfile.measure(
+            workload, on: opened, way.0, linear: way.1, tuning: tiles, count: samples)
+          profiles.append(profile)
+          if !json { for line in profile.lines { console.print(line) } }
+        } catch AttentionError.pathUnavailable(_, let reason) {
+          if !json { console.print("skipped: \(workload.id): \(reason)") }
+        } catch {
+          failures.append("\(workload.id): \(error)")
+        }
+      }
+    }
+    console.clearProgress()
+    if json { console.print(JSONText.array(profiles.map(\.json)).text) }
+    for failure in failures { console.error("FAILED: \(failure)") }
+    if !failures.isEmpty { throw CommandFailure(.failed) }
+    if profiles.isEmpty { throw CommandFailure(.failed, "no workload could run") }
+  }
+}
+
+extension ProfileCommand: KernelCommand {
+  var includesMatrixPath: Bool { paths.includesMatrixPath }
+}
