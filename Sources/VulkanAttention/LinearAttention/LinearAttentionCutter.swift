@@ -6,6 +6,7 @@ struct LinearAttentionCutter {
   static let prepareShader = "linear_prepare"
   static let chunkShader = "linear_chunk"
   static let scanShader = "linear_scan"
+  static let stepShader = "linear_step"
 
   let request: LinearAttentionRequest
   let form: LinearAttentionForm
@@ -162,6 +163,10 @@ struct LinearAttentionCutter {
       let tiles = ceilingDivide(columns, tile.columnsPerWorkgroup)
       let isOnes = options.contains(.ones)
       let flags = flags(tokens, phase, isOnes: isOnes)
+      if let step = tile.step, !isOnes {
+        let tiles = ceilingDivide(columns, step.columnsPerWorkgroup)
+        return [dispatch(Self.stepShader, options, x: tiles, z: sequences.count, flags: flags)]
+      }
       guard form == .chunk else {
         return [dispatch(recurrentShader, options, x: tiles, z: sequences.count, flags: flags)]
       }

@@ -159,6 +159,30 @@ extension LinearAttentionPlan {
       blockRows: blockRows, subgroupSize: nil)
   }
 
+  /// How the state is streamed where every sequence has one token at most; nil where it is not.
+  static func stepTile(
+    _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ path: AttentionPath
+  ) -> LinearAttentionTile.Step? {
+    guard request.longestSequence == 1, request.updatesPerToken == 1, request.isCausal,
+      request.valueHeadSize % 4 == 0, !request.operands.contains(.parents),
+      shaderRefusal(LinearAttentionCutter.stepShader, device) == nil
+    else { return nil }
+    let isSoftware = device.kind == .cpu
+    var lanes = 1
+    if !isSoftware || path == .subgroup {
+      while lanes < 8, request.keyHeadSize >= lanes * 2 * 4 { lanes *= 2 }
+    }
+    var columnLanes = device.subgroupSize
+    if !isSoftware {
+      // A row of 128 columns is read in one piece. Not measured.
+      columnLanes = 1
+      while columnLanes < min(32, ceilingDivide(request.valueHeadSize, 4)) { columnLanes *= 2 }
+    }
+    // Full subgroups, where the path relies on them.
+    let size = max(columnLanes * lanes, path == .subgroup ? device.subgroupSize : 1)
+    return .init(workgroupSize: size, lanes: lanes)
+  }
+
   private static func recurrentTile(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ path: AttentionPath
   ) -> Result<LinearAttentionTile, PathRefusal> {

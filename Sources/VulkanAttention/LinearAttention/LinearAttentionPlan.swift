@@ -101,6 +101,10 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       chosen = try Self.choose(request, device, form, path)
       chosen.explanation = (tuned.map { [$0.explanation] } ?? []) + chosen.explanation
     }
+    if chosen.form == .recurrent, let step = Self.stepTile(request, device, chosen.path) {
+      chosen.tile.step = step
+      chosen.explanation.append("one token of a sequence: the state is streamed")
+    }
     self.form = chosen.form
     self.path = chosen.path
     tile = chosen.tile
@@ -172,7 +176,11 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       }
     } else {
       constants["COLUMNS"] = UInt32(tile.columns)
-      if path == .subgroup { constants["LANES"] = UInt32(tile.lanes) }
+      if let step = tile.step, stage.shaderName == LinearAttentionCutter.stepShader {
+        constants["LANES"] = UInt32(step.lanes)
+      } else if path == .subgroup {
+        constants["LANES"] = UInt32(tile.lanes)
+      }
     }
     // A shader keeps those that it reads.
     let names = Set(shader.specializationConstants.map(\.name))
@@ -195,12 +203,29 @@ public struct LinearAttentionTile: Sendable, Hashable {
   public let blockRows: Int
   /// The subgroup size that the kernel relies on; nil where any will do.
   public let subgroupSize: Int?
+  /// How the state of a single token is streamed; nil where it is held.
+  public internal(set) var step: Step?
+
+  /// How `linear_step.comp` cuts a state.
+  public struct Step: Sendable, Hashable {
+    /// Invocations of a workgroup.
+    public let workgroupSize: Int
+    /// Invocations that share columns, each with rows of its own.
+    public let lanes: Int
+
+    /// Columns of the state of one workgroup: four of an invocation.
+    public var columnsPerWorkgroup: Int { workgroupSize / lanes * 4 }
+  }
 
   /// Columns of the state that one workgroup holds.
   public var columnsPerWorkgroup: Int { workgroupSize / lanes * columns }
 
   /// Invocations of a workgroup of one of the shaders.
   func workgroupSize(of shaderName: String) -> Int {
-    shaderName == LinearAttentionCutter.prepareShader ? max(blockRows, 8) : workgroupSize
+    switch shaderName {
+    case LinearAttentionCutter.prepareShader: max(blockRows, 8)
+    case LinearAttentionCutter.stepShader: step?.workgroupSize ?? workgroupSize
+    default: workgroupSize
+    }
   }
 }

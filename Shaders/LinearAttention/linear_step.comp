@@ -1,0 +1,211 @@
+#version 460
+
+// Linear attention and its gated kin for a single token of each sequence, a decode step; the family's step is in
+// linear_interface.glsl.
+//
+//   held = S^T e                                       (only with the delta rule or a low-rank change)
+//   for every row r: S_r <- decay_r S_r + k_r x (+ b_r held); o += q_r S_r
+//
+// The state is streamed: 8 K V bytes of a head are read and written, and nothing of it is kept. An invocation owns 4
+// neighbouring columns and every LANES-th group of 4 rows; neighbours own neighbouring columns, so that a row is read
+// in one piece. With the delta rule rows are read twice, the second time out of a cache: 4 K bytes for each column of
+// a workgroup. In memory the initial and the final state may be the same.
+//
+// Grid: x = tiles of (workgroup / LANES * 4) columns, y = value head, z = sequence. V in fours.
+// Shared memory: 16 bytes for each invocation where LANES > 1.
+//
+// Why not linear_recurrent.comp, which keeps the state in registers: for one token that is a load and a store of every
+// row without a loop, some 70 KB of code on the software driver. That driver tests, branches and inserts lane by lane,
+// whatever a lane's width is: 16 bytes a lane, as two numbers of 64 bits.
+//
+// Ladder (f32 states, best tenth of the samples, 2 cores of an EPYC 7003 with other load; copy 21-25 GB/s):
+//                                              lightning B4 H8 D128   MiniMax-01 B16 H64 D128   Mamba-2 B16 H80 128x64
+//   linear_recurrent.comp                              1.28 ms                 36 ms                    27 ms
+//   the same, 4 neighbouring columns at once           1.69                    47
+//   in a loop, vec4 a lane                             0.71                    26                       11
+//   in a loop, u64vec2 a lane                          0.53                    22                       12
+
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+
+#include "linear_interface.glsl"
+
+layout(constant_id = 10) const uint LANES = 1;  // invocations that share columns
+
+const bool DECAYS = HAS(OPTION_HEAD_DECAY | OPTION_DECAY | OPTION_KEY_DECAY | OPTION_VALUE_DECAY | OPTION_TIME_STEP);
+const bool HAS_HELD = HAS(OPTION_DELTA | OPTION_LOW_RANK);
+const uint QUADS = (KEY_CHANNELS + 3) / 4;
+
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer StateReference { u64vec2 value; };
+
+shared vec4 laneSums[LANES > 1 ? gl_WorkGroupSize.x : 1];
+
+uint lane;    // of those that share columns
+uint column;  // the first of four, clamped to the last ones
+uint64_t stateRows;  // of the state before the token, at this invocation's columns; anything readable where there is none
+uint rowBytes;       // 0 where there is no state
+bool hasState;
+
+/// The sum over the invocations that share columns.
+vec4 laneSum(vec4 partial) {
+  if (LANES <= 1) { return partial; }
+  const uint own = gl_LocalInvocationID.x;
+  const uint columnLanes = gl_WorkGroupSize.x / LANES;
+  barrier();
+  laneSums[own] = partial;
+  barrier();
+  vec4 sum = laneSums[own % columnLanes];
+  for (uint i = 1; i < LANES; i++) { sum += laneSums[i * columnLanes + own % columnLanes]; }
+  return sum;
+}
+
+/// Four key channels of a row of a tensor; 0 past the last.
+vec4 loadKeys(const uint type, uint64_t row, uint quad) {
+  return loadChannels4(type, ALIGNED, row, quad * 4, KEY_CHANNELS);
+}
+
+/// A row of the state before the token.
+vec4 stateRow(uint row) {
+  const u64vec2 pairs = StateReference(stateRows + uint64_t(min(row, KEY_CHANNELS - 1)) * rowBytes).value;
+  const vec4 values = uintBitsToFloat(uvec4(unpackUint2x32(pairs.x), unpackUint2x32(pairs.y)));
+  return hasState && row < KEY_CHANNELS ? values : vec4(0.0);
+}
+
+vec4 loadColumns(const uint type, uint64_t row) {
+  vec4 values;
+  [[unroll]] for (uint c = 0; c < 4; c++) { values[c] = loadElement(type, row + (column + c) * elementBytes(type)); }
+  return values;
+}
+
+void storeRow(uint64_t rows, uint row, vec4 values) {
+  StateReference(rows + uint64_t(row) * (VALUE_CHANNELS * 4)).value = u64vec2(
+    packUint2x32(floatBitsToUint(values.xy)), packUint2x32(floatBitsToUint(values.zw)));
+}
+
+void main() {
+  const uint columnLanes = gl_WorkGroupSize.x / LANES;
+  lane = gl_LocalInvocationID.x / columnLanes;
+  const uint ownColumn =
+    ((gl_WorkGroupID.x + p.firstTile) * columnLanes + gl_LocalInvocationID.x % columnLanes) * 4;
+  column = min(ownColumn, VALUE_CHANNELS - 4);
+  const bool isStored = ownColumn < VALUE_CHANNELS;
+  openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
+  const bool hasToken = tokenBegin < tokenEnd;
+
+  const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
+  hasState = (p.flags & FLAG_LOADS) != 0 && initial != 0;
+  // What is not there is looked for in the block: the software driver loads whatever a condition says.
+  stateRows = (hasState ? initial : p.block) + (hasState ? column * 4 : 0);
+  rowBytes = hasState ? VALUE_CHANNELS * 4 : 0;
+
+  const uint t = tokenBegin;
+  const uint64_t q = openSharedWalk(true, SLOT_Q, KEY_TYPE, t, 1, keyHead).at;
+  const uint64_t k = openSharedWalk(true, SLOT_K, KEY_TYPE, t, 1, keyHead).at;
+  const uint64_t v = openSharedWalk(true, SLOT_V, VALUE_TYPE, t, 1, head).at;
+  const uint64_t o = openSharedWalk(true, SLOT_O, OUTPUT_TYPE, t, 1, head).at;
+  const uint64_t decay = openSharedWalk(HAS(OPTION_DECAY), SLOT_DECAY, GATE_TYPE, t, 1, head).at;
+  const uint64_t keyDecay = openSharedWalk(HAS(OPTION_KEY_DECAY), SLOT_KEY_DECAY, GATE_TYPE, t, 1, head).at;
+  const uint64_t valueDecay = openSharedWalk(HAS(OPTION_VALUE_DECAY), SLOT_VALUE_DECAY, GATE_TYPE, t, 1, head).at;
+  const uint64_t dt = openSharedWalk(HAS(OPTION_TIME_STEP), SLOT_TIME_STEP, GATE_TYPE, t, 1, head).at;
+  const uint64_t beta = openSharedWalk(HAS(OPTION_BETA), SLOT_BETA, GATE_TYPE, t, 1, head).at;
+  const uint64_t eraseKeys = openSharedWalk(HAS(OPTION_ERASE_KEYS), SLOT_ERASE_KEYS, KEY_TYPE, t, 1, keyHead).at;
+  const uint64_t eraseGates = openSharedWalk(HAS(OPTION_ERASE_GATES), SLOT_ERASE_GATES, GATE_TYPE, t, 1, head).at;
+  const uint64_t writeGates = openSharedWalk(HAS(OPTION_WRITE_GATES), SLOT_WRITE_GATES, GATE_TYPE, t, 1, head).at;
+  const uint64_t lowRankA = openSharedWalk(HAS(OPTION_LOW_RANK), SLOT_LOW_RANK_A, KEY_TYPE, t, 1, head).at;
+  const uint64_t lowRankB = openSharedWalk(HAS(OPTION_LOW_RANK), SLOT_LOW_RANK_B, KEY_TYPE, t, 1, head).at;
+  const uint64_t gate = openSharedWalk(HAS(OPTION_OUTPUT_GATE), SLOT_OUTPUT_GATE, VALUE_TYPE, t, 1, head).at;
+  const uint64_t denominators = openSharedWalk(HAS(OPTION_DIVIDE), SLOT_DENOMINATORS, ELEMENT_F32, t, 1, head).at;
+  const uint64_t bonus = HAS(OPTION_BONUS)
+    ? sameForAll(BLOCK.tensors[SLOT_BONUS].address + uint64_t(head) * KEY_CHANNELS * 4) : 0ul;
+
+  // A sequence without a token keeps its state.
+  float factor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
+  float step = 1;
+  if (HAS(OPTION_TIME_STEP)) {
+    step = timeStep(loadElement(GATE_TYPE, dt));
+    factor *= decayFactor(step * headValue(SLOT_RATE));
+  }
+  if (HAS(OPTION_DECAY)) { factor *= decayFactor(loadElement(GATE_TYPE, decay)); }
+  // 0 * NaN is NaN: what came before must be gone.
+  if (DECAYS && factor == 0 && hasToken) { hasState = false; }
+  const vec4 columnFactor =
+    HAS(OPTION_VALUE_DECAY) ? decayFactor(loadColumns(GATE_TYPE, valueDecay)) : vec4(1.0);
+  const float strength = HAS(OPTION_BETA) ? loadElement(GATE_TYPE, beta) : step;
+  const vec4 own = loadColumns(VALUE_TYPE, v);
+  vec4 x = own * strength;
+  if (HAS(OPTION_WRITE_GATES)) { x *= loadColumns(GATE_TYPE, writeGates); }
+
+  vec4 sums = vec4(0.0);
+  if (HAS(OPTION_BONUS)) {
+    vec4 weights = vec4(0.0);
+    for (uint quad = lane; quad < QUADS; quad += LANES) {
+      weights = fma(loadKeys(KEY_TYPE, q, quad) * loadKeys(ELEMENT_F32, bonus, quad), loadKeys(KEY_TYPE, k, quad), weights);
+    }
+    sums = vec4((weights.x + weights.y) + (weights.z + weights.w)) * x;
+  }
+
+  vec4 held = vec4(0.0);
+  if (HAS_HELD) {
+    for (uint quad = lane; quad < QUADS; quad += LANES) {
+      vec4 erased;
+      vec4 rows = vec4(1.0);
+      if (HAS(OPTION_LOW_RANK)) {
+        erased = loadKeys(KEY_TYPE, lowRankA, quad);
+      } else {
+        erased = loadKeys(KEY_TYPE, HAS(OPTION_ERASE_KEYS) ? eraseKeys : k, quad);
+        if (HAS(OPTION_ERASE_GATES)) { erased *= loadKeys(GATE_TYPE, eraseGates, quad); }
+        rows = vec4(factor);
+        if (HAS(OPTION_KEY_DECAY)) { rows *= decayFactor(loadKeys(GATE_TYPE, keyDecay, quad)); }
+      }
+      [[unroll]] for (uint r = 0; r < 4; r++) {
+        vec4 state = stateRow(quad * 4 + r);
+        if (DECAYS && !HAS(OPTION_LOW_RANK)) { state *= rows[r] * columnFactor; }
+        held = fma(vec4(erased[r]), state, held);
+      }
+    }
+    held = laneSum(held);
+    if (HAS(OPTION_DELTA)) { x = fma(vec4(-strength), held, x); }
+  }
+
+  const uint64_t final = (p.flags & FLAG_STORES) != 0 ? stateAddress(SLOT_FINAL_STATE) : 0ul;
+  uint64_t snapshot = 0ul;
+  if (HAS(OPTION_SNAPSHOTS)) {
+    const LinearTensor tensor = BLOCK.tensors[SLOT_SNAPSHOTS];
+    snapshot = tensor.address
+      + (uint64_t(sequence) * BLOCK.longestSequence * tensor.batchStride + uint64_t(head) * tensor.headStride) * 4ul;
+  }
+  for (uint quad = lane; quad < QUADS; quad += LANES) {
+    const vec4 key = loadKeys(KEY_TYPE, k, quad);
+    const vec4 query = loadKeys(KEY_TYPE, q, quad);
+    vec4 rows = vec4(factor);
+    if (HAS(OPTION_KEY_DECAY)) { rows *= decayFactor(loadKeys(GATE_TYPE, keyDecay, quad)); }
+    vec4 low = vec4(0.0);
+    if (HAS(OPTION_LOW_RANK)) { low = loadKeys(KEY_TYPE, lowRankB, quad); }
+    [[unroll]] for (uint r = 0; r < 4; r++) {
+      const uint row = quad * 4 + r;
+      const vec4 before = stateRow(row);
+      vec4 state = before;
+      if (HAS(OPTION_BEFORE)) { sums = fma(vec4(query[r]), before, sums); }
+      if (DECAYS) { state *= rows[r] * columnFactor; }
+      state = fma(vec4(key[r]), x, state);
+      if (HAS(OPTION_LOW_RANK)) { state = fma(vec4(low[r]), held, state); }
+      if (!HAS(OPTION_BEFORE)) { sums = fma(vec4(query[r]), state, sums); }
+      state = hasToken ? state : before;
+      if (isStored && row < KEY_CHANNELS) {
+        if (final != 0ul) { storeRow(final + column * 4, row, state); }
+        if (HAS(OPTION_SNAPSHOTS) && hasToken) { storeRow(snapshot + column * 4, row, state); }
+      }
+    }
+  }
+  sums = laneSum(sums);
+
+  const float denominator = HAS(OPTION_DIVIDE) ? FloatReference(denominators).value : 1.0;
+  const vec4 z = HAS(OPTION_OUTPUT_GATE) ? loadColumns(VALUE_TYPE, gate) : vec4(0.0);
+  if (isStored && hasToken && lane == 0) {
+    [[unroll]] for (uint c = 0; c < 4; c++) {
+      storeElement(
+        OUTPUT_TYPE, o + (column + c) * elementBytes(OUTPUT_TYPE),
+        finishOutput(BLOCK.scale * sums[c], own[c], z[c], denominator));
+    }
+  }
+}
