@@ -51,6 +51,11 @@ const uint OPTION_LEFT_EDGE =
   OPTION_WINDOW | OPTION_CHUNK | OPTION_SINK_TOKENS | OPTION_LEFT_PADDING | OPTION_KEY_RANGE;
 // Each key has to be looked up.
 const uint OPTION_DATA_MASKS = OPTION_SEGMENTS | OPTION_MASK | OPTION_MASK_BITS | OPTION_TREE;
+#ifdef CUSTOM_ATTENTION
+// What a user's modification makes of a score is not known here (attention_custom.glsl).
+const bool MAPS_SCORES = true;
+const bool MAPS_TO_HIDDEN = true;
+#else
 /// Whether a score is more than scale * q.k.
 const bool MAPS_SCORES = HAS(
   OPTION_QUERY_SCALES | OPTION_RELATIVE_TERM | OPTION_SOFTCAP | OPTION_BIAS | OPTION_KEY_BIAS
@@ -58,6 +63,7 @@ const bool MAPS_SCORES = HAS(
 /// Whether such a score may be -inf where no mask hides the key.
 const bool MAPS_TO_HIDDEN = HAS(
   OPTION_BIAS | OPTION_KEY_BIAS | OPTION_RELATIVE_BIAS | OPTION_GRID_BIAS | OPTION_RELU);
+#endif
 
 // --- The block of options --------------------------------------------------------------------------------
 
@@ -116,7 +122,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Opt
   int carryFirstRow, carryRows;
   float softcap;                // times log2(e)
   float sigmoidBias;            // times log2(e)
-  int reserved;
+  int customOffset;             // bytes from this block to the one of attention_custom.glsl
   uint64_t carry;               // 0 for a piece that has all keys of its rows
 };
 

@@ -68,10 +68,23 @@ public struct AttentionPlan: Sendable, Hashable {
       operationsPerPiece: Self.operationsPerPiece(device))
   }
 
+  /// Plans for a shader with a user's modifications.
+  ///
+  /// - Parameter customByteCount: the size of their block, a multiple of 8.
+  package init(
+    _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath?,
+    tile: AttentionTileChoice = .tuned, tuning: Tuning, customByteCount: Int
+  ) throws(AttentionError) {
+    try self.init(
+      request, device: device, path: path, tile: tile, tuning: tuning,
+      operationsPerPiece: Self.operationsPerPiece(device), customByteCount: customByteCount)
+  }
+
   /// Plans with a bound of one's own for the work of one submission.
   init(
     _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath?,
-    tile: AttentionTileChoice, tuning: Tuning = .none, operationsPerPiece: Double
+    tile: AttentionTileChoice, tuning: Tuning = .none, operationsPerPiece: Double,
+    customByteCount: Int = 0
   ) throws(AttentionError) {
     let chosen: (path: AttentionPath, tile: AttentionTile)
     var explanation: [String] = []
@@ -132,12 +145,20 @@ public struct AttentionPlan: Sendable, Hashable {
     scratch = AttentionScratch(
       request, options: options, packing: chosen.tile.packing,
       carryByteCount: isCutAlongKeys
-        ? chosen.tile.queryRows * (1 + request.valueHeadSize + chosen.tile.sumsPerRow) * 4 : 0)
+        ? chosen.tile.queryRows * (1 + request.valueHeadSize + chosen.tile.sumsPerRow) * 4 : 0,
+      customByteCount: customByteCount)
   }
 
+  /// The name of the plan's shader.
+  package var shaderName: String { tile.shaderName }
+
   /// The pipeline that runs the plan.
-  func pipelineDescription() throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(tile.shaderName) else {
+  ///
+  /// - Parameter customShader: the plan's shader with a user's modifications; nil for the library's own.
+  func pipelineDescription(
+    _ customShader: ShaderBinary? = nil
+  ) throws(AttentionError) -> PipelineDescription {
+    guard let shader = customShader ?? ShaderBinary.named(tile.shaderName) else {
       throw .pathUnavailable(path: path, reason: "this build has no shader \(tile.shaderName)")
     }
     var constants = tile.constants
