@@ -59,6 +59,9 @@ let package = Package(
     .executableTarget(
       name: "embed-sentences", dependencies: ["VulkanAttention", argumentParser],
       path: "Tools/examples/EmbedSentences"),
+    .executableTarget(
+      name: "generate-text", dependencies: ["VulkanAttention", "CaseFiles", argumentParser],
+      path: "Tools/examples/GenerateText"),
 
     // Tests mirror Sources.
     .target(
@@ -76,7 +79,9 @@ let package = Package(
       name: "VulkanAttentionCustomTests",
       dependencies: ["TestSupport", "VulkanAttentionCustom", "KernelBenchmarks"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "KernelBenchmarks", "vkattn"]),
-    .testTarget(name: "ExampleTests", dependencies: ["TestSupport", "embed-sentences"]),
+    .testTarget(
+      name: "ExampleTests",
+      dependencies: ["TestSupport", "CaseFiles", "embed-sentences", "generate-text"]),
   ],
   swiftLanguageModes: [.v6]
 )

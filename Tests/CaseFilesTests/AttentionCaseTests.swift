@@ -253,7 +253,7 @@ import Testing
       ]))
   }
 
-  @Test(arguments: CaseFile.operations.dropFirst(5)) func otherOperations(_ name: String) {
+  @Test(arguments: CaseFile.operations.dropFirst(7)) func otherOperations(_ name: String) {
     var small = SmallCase()
     small.description = #"{"version": 1, "op": "\#(name)", "params": {"splits": 1}}"#
     let error = caseError(small.bytes)

@@ -337,8 +337,8 @@ struct BenchCommand: AsyncParsableCommand {
         do {
           let first = try await benchmark.run(workload, way.attention, linear: way.linear)
           report.results.append(first)
-          if let attention = workload.problem.forPeers {
-            try await peers.compare(first, of: attention, in: &report) {
+          if let problem = workload.problem.forPeers {
+            try await peers.compare(first, of: problem, in: &report) {
               try await benchmark.run(workload, way.attention, linear: way.linear)
             }
           }
@@ -375,11 +375,11 @@ extension BenchmarkWorkload.Problem {
   }
 
   /// The problem as peers have it; nil for what they have not.
-  fileprivate var forPeers: AttentionWorkload? {
+  fileprivate var forPeers: PeerProblem? {
     switch self {
-    case .attention(let workload): workload.isPlain ? workload : nil
-    case .decode(let workload): workload.attention
-    case .linear: nil
+    case .attention(let workload): workload.isPlain ? .attention(workload) : nil
+    case .decode(let workload): workload.attention.map { .attention($0) }
+    case .linear(let workload): workload.isForPeers ? .linear(workload) : nil
     }
   }
 }

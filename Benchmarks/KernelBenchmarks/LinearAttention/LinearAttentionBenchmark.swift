@@ -54,6 +54,15 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
       : "B\(batch)-T\(tokens)-G\(keyHeads)-H\(valueHeads)-K\(keyChannels)-V\(valueChannels)"
   }
 
+  /// Whether `Benchmarks/peers/pytorch_linear.py` has the recurrence, and the sizes are of the kind it takes.
+  public var isForPeers: Bool {
+    let models: [LinearAttentionModel] = [
+      .linear, .lightning, .scalarDecay, .gla, .delta, .gatedDelta, .kda,
+    ]
+    return models.contains(model) && keyHeads == valueHeads && keyChannels == valueChannels
+      && (tokens == 1 || tokens % 64 == 0)
+  }
+
   /// The name of the kernel family, as in ids.
   public static let family = "linear"
 

@@ -86,6 +86,11 @@ struct LinearAttentionCutter {
         tokens, device.maxWorkgroupCount[0] * tile.blockRows / rowsPerToken / step * step)
       tokens = max(tokens, step)
     }
+    if form == .recurrent, device.kind == .cpu {
+      // Every tile of columns reads q and k of its head again: they stay in the processor's caches meanwhile.
+      let perToken = request.keyHeadSize * request.elementType.byteCount * (1 + rowsPerToken)
+      tokens = min(tokens, max(fewest, bounds.cachedBytes / perToken))
+    }
     tokensAtOnce = min(tokens, max(1, request.longestSequence))
   }
 

@@ -131,6 +131,8 @@ public struct LinearAttentionPlan: Sendable, Hashable {
     var workgroups: Int
     /// The fewest tokens of a part of a sequence.
     var tokensPerPart: Int
+    /// What a processor's core keeps near.
+    var cachedBytes: Int
 
     init(_ device: DeviceCapabilities) {
       operations = AttentionPlan.operationsPerPiece(device)
@@ -138,6 +140,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       // How many cores a GPU has cannot be asked; not measured on one.
       workgroups = device.kind == .cpu ? 8 : 256
       tokensPerPart = 256
+      cachedBytes = 512 << 10
     }
   }
 

@@ -60,7 +60,7 @@ import VulkanAttention
     #expect(arguments.hasPrefix("3 perf -o FLASH_ATTN_EXT -b Vulkan0 -p ^hsk=64,"))
     let workload = AttentionWorkload(wanted.shape, .f16)
     // 4·8·512·512·64 operations in 2 ms.
-    #expect(abs(try peer(path).time(workload).gigaflops - 268.435) < 0.001)
+    #expect(abs(try peer(path).time(.attention(workload)).gigaflops - 268.435) < 0.001)
   }
 
   @Test func aProgramThatIsNotThereIsTold() throws {

@@ -200,7 +200,7 @@ import Testing
 
   private func linear(_ tokens: Int) throws -> LinearAttentionRequest {
     try LinearAttentionRequest(
-      tokens: tokens, valueHeads: 4, keyHeadSize: 64, elementType: .f32, operands: [.headDecay])
+      tokens: tokens, valueHeads: 4, keyHeadSize: 128, elementType: .f32, operands: [.keyDecay])
   }
 
   @Test func linearPlansTakeAFormOfTheirClass() throws {

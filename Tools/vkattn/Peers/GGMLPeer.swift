@@ -14,7 +14,10 @@ struct GGMLPeer: Peer {
   /// Tools/vk: a newer driver than the system's needs a loader of its own in front of a program.
   var launcher = ProcessInfo.processInfo.environment["VKATTN_LAUNCHER"]
 
-  func time(_ workload: AttentionWorkload) throws -> PeerMeasurement {
+  func time(_ problem: PeerProblem) throws -> PeerMeasurement {
+    guard case .attention(let workload) = problem else {
+      throw GGMLError.notComparable("its Vulkan backend has no linear attention of this form")
+    }
     let run = try time(GGMLCase(workload))
     let operations = try workload.request().floatingPointOperations
     return PeerMeasurement(gigaflops: operations / run.seconds * 1e-9, platform: run.platform)

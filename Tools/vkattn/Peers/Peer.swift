@@ -5,8 +5,24 @@ protocol Peer {
   /// Its name, as in tables.
   var name: String { get }
 
-  /// Times a workload.
-  func time(_ workload: AttentionWorkload) throws -> PeerMeasurement
+  /// Times a problem.
+  func time(_ problem: PeerProblem) throws -> PeerMeasurement
+}
+
+/// A problem that peers may have something for.
+enum PeerProblem {
+  /// Softmax attention, a prefill or a decode step.
+  case attention(AttentionWorkload)
+  /// Linear attention.
+  case linear(LinearAttentionWorkload)
+
+  /// The workload's name.
+  var id: String {
+    switch self {
+    case .attention(let workload): workload.id
+    case .linear(let workload): workload.id
+    }
+  }
 }
 
 /// One run of a peer.
@@ -29,17 +45,17 @@ struct PeerGroup {
   /// then ours again, so that other load hits all alike. A peer that cannot go on is left out from
   /// then on; the report tells why.
   mutating func compare(
-    _ result: BenchmarkResult, of workload: AttentionWorkload, in report: inout BenchmarkReport,
+    _ result: BenchmarkResult, of problem: PeerProblem, in report: inout BenchmarkReport,
     measureAgain: () async throws -> BenchmarkResult
   ) async throws {
     var measured: [String: [PeerMeasurement]] = [:]
     var missing: Set<String> = []
     for peer in peers + peers.reversed() where !missing.contains(peer.name) {
       do {
-        measured[peer.name, default: []].append(try peer.time(workload))
+        measured[peer.name, default: []].append(try peer.time(problem))
       } catch {
         missing.insert(peer.name)
-        let message = "\(workload.id) beside \(peer.name): \(error)"
+        let message = "\(problem.id) beside \(peer.name): \(error)"
         switch (error as? GGMLError)?.consequence ?? .fail {
         case .skip: report.skips.append(message)
         case .fail: report.failures.append(message)

@@ -1,7 +1,8 @@
 import Foundation
 import KernelBenchmarks
 
-/// PyTorch's attention on the same machine, run by `Benchmarks/peers/pytorch_sdpa.py` of a checkout.
+/// PyTorch on the same machine, run by scripts of a checkout: its attention by `Benchmarks/peers/pytorch_sdpa.py`,
+/// linear attention in its batched products by `Benchmarks/peers/pytorch_linear.py`.
 struct PyTorchPeer: Peer {
   private struct Report: Decodable {
     struct Result: Decodable {
@@ -18,6 +19,7 @@ struct PyTorchPeer: Peer {
   private let python: String
   private let secondsAtMost: Int
   private static let script = "Benchmarks/peers/pytorch_sdpa.py"
+  private static let linearScript = "Benchmarks/peers/pytorch_linear.py"
 
   /// Finds the script below the current folder and a Python with PyTorch: the one in VKATTN_PYTHON, else
   /// python3, else the checkout's `.venv`.
@@ -43,17 +45,27 @@ struct PyTorchPeer: Peer {
         + "torch numpy) or name one in VKATTN_PYTHON")
   }
 
-  func time(_ workload: AttentionWorkload) throws -> PeerMeasurement {
+  func time(_ problem: PeerProblem) throws -> PeerMeasurement {
+    let arguments: [String]
+    switch problem {
+    case .attention(let workload):
+      arguments =
+        [
+          Self.script, "--shape", Self.sizes(workload.shape.description), "--type",
+          workload.elementType.rawValue,
+        ] + (workload.isCausal ? ["--causal"] : [])
+    case .linear(let workload):
+      arguments = [
+        Self.linearScript, "--model", workload.model.rawValue, "--shape",
+        Self.sizes(workload.shape), "--type", workload.elementType.rawValue, "--operations",
+        "\(try workload.request().floatingPointOperations)",
+      ]
+    }
     let file = FileManager.default.temporaryDirectory
       .appending(path: "vkattn-peer-\(UUID().uuidString).json")
     defer { try? FileManager.default.removeItem(at: file) }
-    let shape = "\(workload.shape)".replacingOccurrences(of: "-", with: ",")
     let run = try Self.process(
-      python,
-      [
-        Self.script, "--shape", shape, "--type", workload.elementType.rawValue, "--device", "cpu",
-        "--json", file.path,
-      ] + (workload.isCausal ? ["--causal"] : [])
+      python, arguments + ["--device", "cpu", "--json", file.path]
     ).run(secondsAtMost: Double(secondsAtMost))
     guard !run.timedOut else {
       throw CommandFailure(
@@ -64,11 +76,16 @@ struct PyTorchPeer: Peer {
         .failed, "it ended with status \(run.status): \((run.output + run.errors).suffix(2000))")
     }
     let report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: file))
-    guard let result = report.results.first, result.id == workload.id else {
-      throw CommandFailure(.failed, "it measured something else than \(workload.id)")
+    guard let result = report.results.first, result.id == problem.id else {
+      throw CommandFailure(.failed, "it measured something else than \(problem.id)")
     }
     return PeerMeasurement(
       gigaflops: result.gflops, platform: "\(report.device), \(report.driver)")
+  }
+
+  /// Sizes as the scripts take them.
+  private static func sizes(_ shape: String) -> String {
+    shape.replacingOccurrences(of: "-", with: ",")
   }
 
   private static func process(_ program: String, _ arguments: [String]) -> PeerProcess {
