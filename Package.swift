@@ -49,7 +49,9 @@ let package = Package(
     // The command and what it measures.
     .target(
       name: "KernelBenchmarks",
-      dependencies: ["VulkanAttention", "AttentionReference", "CaseFiles", realModule],
+      dependencies: [
+        "VulkanAttention", "VulkanAttentionCustom", "AttentionReference", "CaseFiles", realModule,
+      ],
       path: "Benchmarks/KernelBenchmarks"),
     .executableTarget(
       name: "vkattn", dependencies: ["KernelBenchmarks", argumentParser, logging],

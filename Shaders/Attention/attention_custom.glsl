@@ -1,11 +1,12 @@
-// A user's modifications of scores and masks: what their code finds, and the code itself. Included by
+// A user's modifications of scores, masks and outputs: what their code finds, and the code itself. Included by
 // attention_scores.glsl in shaders that are compiled at run time (Sources/VulkanAttentionCustom).
 //
 //   CUSTOM_SCORE     there is customScore(score, batch, head, queryIndex, keyIndex), natural scores in and out
 //   CUSTOM_MASK      there is customMask(batch, head, queryIndex, keyIndex), whether the row sees the key
+//   CUSTOM_OUTPUT    there is customOutput(value, batch, head, queryIndex, channel), numbers of o in and out
 //   CUSTOM_CHECKED   elements outside of a buffer are not read; f32, f16 and bf16 are NaN there, integers 0
 //
-// attention_modifications.glsl is no file: it is written for each pair of modifications.
+// attention_modifications.glsl is no file: it is written for each set of modifications.
 
 #ifndef ATTENTION_CUSTOM_GLSL
 #define ATTENTION_CUSTOM_GLSL
@@ -26,20 +27,26 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Cus
 
 #define CUSTOM_BLOCK CustomBlock(p.options + uint64_t(OPTION_BLOCK.customOffset))
 
+// What the modifications read, where loops over keys find it; openCustom() loads it with the sequence, as far as it
+// is used.
+uint64_t customAddresses[8];
+uint customCounts[8];
+uint customScalars[16];
+
 /// The address of an element. A software driver loads from uniform addresses also where a condition says no, so an
 /// element that is not there is looked for in the first one's place.
 uint64_t customAddress(const uint place, int index, const uint bytes) {
 #ifdef CUSTOM_CHECKED
-  const uint inside = uint(index) < CUSTOM_BLOCK.buffers[place].elementCount ? uint(index) : 0u;
-  return CUSTOM_BLOCK.buffers[place].address + uint64_t(inside) * bytes;
+  const uint inside = uint(index) < customCounts[place] ? uint(index) : 0u;
+  return customAddresses[place] + uint64_t(inside) * bytes;
 #else
-  return CUSTOM_BLOCK.buffers[place].address + uint64_t(int64_t(index) * int64_t(bytes));
+  return customAddresses[place] + uint64_t(int64_t(index) * int64_t(bytes));
 #endif
 }
 
 bool customIsInside(const uint place, int index) {
 #ifdef CUSTOM_CHECKED
-  return uint(index) < CUSTOM_BLOCK.buffers[place].elementCount;
+  return uint(index) < customCounts[place];
 #else
   return true;
 #endif
@@ -62,5 +69,16 @@ int customByte(const uint place, int index) {
 }
 
 #include "attention_modifications.glsl"
+
+#ifdef CUSTOM_OUTPUT
+/// Four channels of a row of o as they are stored; what lies behind the last channel is not.
+vec4 customOutput4(uint token, uint channel, vec4 values) {
+  [[unroll]] for (uint c = 0; c < 4; c++) {
+    values[c] = customOutput(
+      values[c], int(batch), int(head), int(token), int(min(channel + c, HEAD_SIZE_V - 1)));
+  }
+  return values;
+}
+#endif
 
 #endif

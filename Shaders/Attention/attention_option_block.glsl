@@ -51,7 +51,16 @@ const uint OPTION_LEFT_EDGE =
   OPTION_WINDOW | OPTION_CHUNK | OPTION_SINK_TOKENS | OPTION_LEFT_PADDING | OPTION_KEY_RANGE;
 // Each key has to be looked up.
 const uint OPTION_DATA_MASKS = OPTION_SEGMENTS | OPTION_MASK | OPTION_MASK_BITS | OPTION_TREE;
-#ifdef CUSTOM_ATTENTION
+// Macros and no constants: the optimiser takes no && and || of specialization constants apart.
+#ifdef CUSTOM_MASK
+// A user's mask is one more that is looked up (attention_custom.glsl).
+#define HAS_DATA_MASKS true
+#define HAS_DATA_MASKS_OR(option) true
+#else
+#define HAS_DATA_MASKS HAS(OPTION_DATA_MASKS)
+#define HAS_DATA_MASKS_OR(option) HAS(OPTION_DATA_MASKS | (option))
+#endif
+#ifdef CUSTOM_SCORE
 // What a user's modification makes of a score is not known here (attention_custom.glsl).
 const bool MAPS_SCORES = true;
 const bool MAPS_TO_HIDDEN = true;

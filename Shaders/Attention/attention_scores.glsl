@@ -64,7 +64,7 @@ float mapScore(Row row, float score, int asked) {
   if (HAS(OPTION_ALIBI)) { score = fma(-slope, float(abs(distance)), score); }
 #ifdef CUSTOM_SCORE
   // What a bias hides stays hidden, whatever is made of its score.
-  if (score != -INFINITY) {
+  if (!HAS(OPTION_BIAS | OPTION_KEY_BIAS | OPTION_RELATIVE_BIAS | OPTION_GRID_BIAS) || score != -INFINITY) {
     score = LOG2_E * customScore(LN_2 * score, int(batch), int(head), row.token, key);
   }
 #endif
@@ -77,9 +77,6 @@ float mapScore(Row row, float score, int asked) {
     const float weight = min(shifted, 0.0) - log2(1.0 + exp2(-abs(shifted)));
     score = isnan(shifted) ? shifted : weight;
   }
-#ifdef CUSTOM_MASK
-  if (!customMask(int(batch), int(head), row.token, key)) { score = -INFINITY; }
-#endif
   return score;
 }
 

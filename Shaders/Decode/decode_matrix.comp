@@ -380,7 +380,7 @@ void runSegment(uvec4 segment) {
       barrier();
       if (PREFETCH && nextKey < walk.end) { fetchKeys(nextKey); }
       const bool hasHidden = int(firstKey) < coreBegin || int(firstKey + KEY_TILE) > coreEnd
-        || HAS(OPTION_DATA_MASKS);
+        || HAS_DATA_MASKS;
       [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) { weighRow(i, firstKey, hasHidden, parity, scale); }
       barrier();
       accumulateValues();

@@ -111,13 +111,13 @@ void runSegment(uvec4 segment) {
   const KeyWalk walk = openWalk(hullBegin, hullEnd, sinkHull, KEYS_PER_BLOCK);
   const uint fullBegin = (uint(coreBegin) + KEYS_PER_BLOCK - 1) / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
   const uint fullEnd =
-    HAS(OPTION_DATA_MASKS) || coreEnd <= 0 ? 0 : uint(coreEnd) / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
+    HAS_DATA_MASKS || coreEnd <= 0 ? 0 : uint(coreEnd) / KEYS_PER_BLOCK * KEYS_PER_BLOCK;
   uint key = walk.first;
   // All loops test at their end (attention_row.comp).
   if (key < walk.end) {
     for (;;) {
       uint hidden = hiddenKeys(key);
-      if (HAS(OPTION_DATA_MASKS | OPTION_SINK_TOKENS)) {
+      if (HAS_DATA_MASKS_OR(OPTION_SINK_TOKENS)) {
         // The next block in which some row of the subgroup sees a key.
         for (;;) {
           if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1)
@@ -128,7 +128,7 @@ void runSegment(uvec4 segment) {
       }
       foldBlock(true, hidden, key);
       key = nextStep(walk, key, KEYS_PER_BLOCK);
-      if (!HAS(OPTION_DATA_MASKS) && key >= fullBegin && key < fullEnd) {
+      if (!HAS_DATA_MASKS && key >= fullBegin && key < fullEnd) {
         for (;;) {
           foldBlock(false, 0, key);
           key += KEYS_PER_BLOCK;

@@ -1,11 +1,12 @@
 internal import ShaderLibrary
 
-/// Tiled attention with modifications of its scores and masks, compiled at run time and ready to be recorded.
+/// Tiled attention with modifications of its scores, masks and output, compiled at run time and ready to be recorded.
 ///
-///     o[b,i,h,:] = Σ_j softmax_j(score(scale · q·k, b, h, i, j) if mask(b, h, i, j)) v[b,j,g,:]
+///     o[b,i,h,c] = output(Σ_j softmax_j(score(scale · q·k, b, h, i, j) if mask(b, h, i, j)) v[b,j,g,c], b, h, i, c)
 ///
-/// All options of the request hold as well; see ``ScoreModification`` for the order. Rows of which every key is
-/// hidden give o = 0 and a log-sum-exp of −∞.
+/// All options of the request hold as well, its normaliser among them (softmax, ReLU, sigmoid, of the score that the
+/// modification returns); see ``ScoreModification`` for the order. Rows of which every key is hidden give a result
+/// of 0 before ``OutputModification`` and a log-sum-exp of −∞.
 ///
 /// Safe to share between tasks: it holds a plan and pipelines, no buffers.
 public struct CustomAttention: Sendable {
@@ -22,35 +23,45 @@ public struct CustomAttention: Sendable {
   ///   - request: the problem.
   ///   - score: what is done to each score.
   ///   - mask: which keys are seen.
+  ///   - output: what is done to each number of the output.
   ///   - device: where it runs.
-  ///   - path: forces a path; nil chooses the best.
+  ///   - path: forces a path; nil chooses the best of those that the machine's GLSL compiler knows the extensions
+  ///     of, and `plan.explanation` says which it does not.
   ///   - isChecked: whether an index outside of a user's buffer is caught: it then gives NaN, or 0 of integers, and
   ///     the memory is not touched. Unchecked, such a load is undefined behaviour.
   ///   - tuning: tiles that were measured on the device.
   ///   - compiler: what compiles and keeps shaders.
-  /// - Throws: `CustomAttentionError`.
+  /// - Throws: `CustomAttentionError`; `compilerTooOld` for a forced path alone.
   public init(
     _ request: AttentionRequest, score: ScoreModification? = nil, mask: MaskModification? = nil,
-    on device: ComputeDevice, path: AttentionPath? = nil, isChecked: Bool = false,
-    tuning: Tuning = .none, compiler: CustomCompiler = .shared
+    output: OutputModification? = nil, on device: ComputeDevice, path: AttentionPath? = nil,
+    isChecked: Bool = false, tuning: Tuning = .none, compiler: CustomCompiler = .shared
   ) async throws(CustomAttentionError) {
-    let parameters = try CustomParameters(score, mask)
-    let plan = try wrappingAttentionErrors { () throws(AttentionError) in
-      try AttentionPlan(
-        request, device: device.capabilities, path: path, tuning: tuning,
-        customByteCount: CustomBlock.byteCount)
+    try await self.init(
+      request, score: score, mask: mask, output: output, on: device, path: path, tile: .tuned,
+      isChecked: isChecked, tuning: tuning, compiler: compiler)
+  }
+
+  /// The same with the path's tile forced.
+  package init(
+    _ request: AttentionRequest, score: ScoreModification? = nil, mask: MaskModification? = nil,
+    output: OutputModification? = nil, on device: ComputeDevice, path: AttentionPath?,
+    tile: AttentionTileChoice,
+    isChecked: Bool = false, tuning: Tuning = .none, compiler: CustomCompiler = .shared
+  ) async throws(CustomAttentionError) {
+    let functions = [score?.function, mask?.function, output?.function].compactMap(\.self)
+    let parameters = try CustomParameters(functions)
+    let (plan, shader) = try await CustomShader.choose(
+      functions, parameters, path: path, isChecked: isChecked, compiler: compiler
+    ) { excluded throws(AttentionError) in
+      let plan = try AttentionPlan(
+        request, device: device.capabilities, path: path, tile: tile, tuning: tuning,
+        customByteCount: CustomBlock.byteCount, excluded: excluded)
+      return (plan, plan.path, plan.shaderName)
     }
-    guard let shader = ShaderBinary.named(plan.shaderName) else {
-      throw .attention(
-        .pathUnavailable(path: plan.path, reason: "this build has no shader \(plan.shaderName)"))
-    }
-    let source = try CustomShaderSource(
-      shader, score: score, mask: mask, parameters: parameters, isChecked: isChecked)
-    let words = try await compiler.compile(source)
-    let custom = try shader.replacing(words)
     self.parameters = parameters
     kernel = try wrappingAttentionErrors { () throws(AttentionError) in
-      try AttentionKernel(plan, on: device, customShader: custom)
+      try AttentionKernel(plan, on: device, customShader: shader)
     }
   }
 
@@ -94,38 +105,5 @@ public struct CustomAttention: Sendable {
     var buffers = buffers
     buffers.custom = try CustomBlock.inputs(parameters, buffers: userBuffers, scalars: scalars)
     return buffers
-  }
-}
-
-extension ShaderBinary {
-  private static let capabilityOpcode: UInt32 = 17
-  /// The capabilities that the attention kernels have, and what code may ask for beyond them.
-  private static let capabilityNames: [UInt32: String] = [
-    1: "Shader", 9: "Float16", 10: "Float64", 11: "Int64", 61: "GroupNonUniform",
-    62: "GroupNonUniformVote", 63: "GroupNonUniformArithmetic", 65: "GroupNonUniformShuffle",
-    4433: "StorageBuffer16BitAccess", 5345: "VulkanMemoryModel",
-    5347: "PhysicalStorageBufferAddresses", 6022: "CooperativeMatrixKHR",
-  ]
-
-  /// This shader's interface with other code, which came of the same file.
-  ///
-  /// - Throws: `unsupportedCapability` for code that needs more of a device than the kernel does.
-  func replacing(_ words: [UInt32]) throws(CustomAttentionError) -> ShaderBinary {
-    // Capabilities come first, behind a header of five words.
-    var index = 5
-    while index < words.count, words[index] & 0xffff == Self.capabilityOpcode,
-      words[index] >> 16 == 2,
-      index + 1 < words.count
-    {
-      let name = Self.capabilityNames[words[index + 1]] ?? "number \(words[index + 1])"
-      guard capabilities.contains(name) else { throw .unsupportedCapability(name: name) }
-      index += 2
-    }
-    return ShaderBinary(
-      name: name + "_custom", path: path, content: .loaded(words: words),
-      contentHash: words.withUnsafeBytes { ShaderCacheFile.hash($0) }, pushConstants: pushConstants,
-      pushConstantByteCount: pushConstantByteCount,
-      specializationConstants: specializationConstants, localSize: localSize,
-      capabilities: capabilities, extensions: extensions)
   }
 }

@@ -28,7 +28,8 @@ public struct CustomCompilerMessage: Hashable, Sendable {
   public let snippet: CustomSnippet
   /// The line of the snippet, from 1.
   public let line: Int
-  /// Where the token that the compiler names first stands in that line, from 1; nil where it names none.
+  /// Where the token at which the compiler stopped stands in that line, from 1; nil where it is about the whole
+  /// function, such as a missing `return`.
   public let column: Int?
   /// The compiler's words.
   public let text: String
@@ -44,6 +45,10 @@ public enum CustomSnippet: String, Hashable, Sendable, CaseIterable {
   case mask
   /// The declarations before it.
   case maskDeclarations = "mask-declarations"
+  /// The body of an ``OutputModification``.
+  case output
+  /// The declarations before it.
+  case outputDeclarations = "output-declarations"
 
   /// The most bytes that one snippet may have.
   public static let largestByteCount = 100_000

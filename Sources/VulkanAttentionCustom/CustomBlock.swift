@@ -8,7 +8,7 @@ enum CustomBlock {
   static func inputs(
     _ parameters: CustomParameters, buffers: [String: DeviceBuffer],
     scalars: [String: CustomScalar.Value]
-  ) throws(CustomAttentionError) -> AttentionBuffers.CustomInputs {
+  ) throws(CustomAttentionError) -> CustomInputs {
     var words: [UInt32] = []
     var bound: [(name: String, buffer: DeviceBuffer, alignment: Int)] = []
     for parameter in parameters.buffers {

@@ -8,86 +8,10 @@ import Testing
 /// Modifications against the options of the library that say the same, on every path.
 @Suite(.serialized, .timeLimit(.minutes(15)))
 struct CustomAttentionTests {
-  /// A path with an element type that it takes.
-  struct Path: Sendable, CustomTestStringConvertible {
-    let path: AttentionPath
-    let type: ElementType
-    var testDescription: String { path.rawValue }
-
-    static let all = [
-      Path(path: .row, type: .f32), Path(path: .subgroup, type: .f32),
-      Path(path: .matrix, type: .f16),
-    ]
-  }
-
-  private static let compiler = CustomCompiler(directory: nil)
-
-  private func request(
-    _ type: ElementType, mask: AttentionMask = .none, scores: AttentionScores = AttentionScores(),
-    operands: [AttentionOperand] = [], queryTokens: Int = 37, keyTokens: Int = 53
-  ) throws -> AttentionRequest {
-    try AttentionRequest(
-      batchSize: 2, queryTokens: queryTokens, keyTokens: keyTokens, queryHeads: 4, keyHeads: 2,
-      headSize: 16, valueHeadSize: 24, elementType: type, mask: mask, scores: scores,
-      operands: operands, returnsLogSumExp: true)
-  }
-
-  /// The kernel with modifications; cancels the test, visibly, where the path or its compiler is not there.
-  private func custom(
-    _ request: AttentionRequest, _ path: AttentionPath, score: ScoreModification? = nil,
-    mask: MaskModification? = nil, isChecked: Bool = false
-  ) async throws -> CustomAttention {
-    do {
-      return try await CustomAttention(
-        request, score: score, mask: mask, on: TestDevice.shared(), path: path,
-        isChecked: isChecked, compiler: Self.compiler)
-    } catch CustomAttentionError.compilerTooOld(let extensions, let library) where path == .matrix {
-      #expect(extensions.contains("GL_KHR_cooperative_matrix"))
-      try Test.cancel("\(library) lacks \(extensions)")
-    } catch CustomAttentionError.attention(.pathUnavailable(let path, let reason))
-      where path != .row
-    {
-      try Test.cancel("\(path): \(reason)")
-    }
-  }
-
-  private func run(
-    _ kernel: CustomAttention, _ inputs: AttentionInputs,
-    buffers: [String: DeviceBuffer] = [:], scalars: [String: CustomScalar.Value] = [:]
-  ) async throws -> AttentionReadback {
-    let tensors = try await AttentionTensors(inputs, for: kernel.plan, on: TestDevice.shared())
-    try await kernel.run(tensors.buffers, userBuffers: buffers, scalars: scalars)
-    let result = try await tensors.read()
-    #expect(result.strayWrites.isEmpty)
-    return result
-  }
-
-  private func expectSame(
-    _ actual: AttentionReadback, as expected: AttentionReadback, _ type: ElementType, _ what: String
-  ) throws {
-    expectClose(
-      actual.output, to: expected.output.map(Double.init), within: type == .f32 ? 1e-5 : 2e-3,
-      "o, \(what)")
-    expectEach(
-      try #require(actual.logSumExp), within: 1e-4,
-      of: try #require(expected.logSumExp).map(Double.init), "lse, \(what)")
-  }
-
-  /// What the library's own option gives.
-  private func builtIn(
-    _ request: AttentionRequest, _ path: AttentionPath, _ inputs: AttentionInputs
-  ) async throws -> AttentionReadback {
-    let device = try TestDevice.shared()
-    let kernel = try AttentionKernel(request, on: device, path: path)
-    let tensors = try await AttentionTensors(inputs, for: kernel.plan, on: device)
-    try await kernel.run(tensors.buffers)
-    return try await tensors.read()
-  }
-
   @Test(
     "A causal window as a mask is the built-in one, rows without a key included", .needsDevice,
-    .needsShaderc, arguments: Path.all)
-  func causalWindow(path: Path) async throws {
+    .needsShaderc, arguments: CustomPath.all)
+  func causalWindow(path: CustomPath) async throws {
     let mask = try MaskModification(
       """
       int position = queryIndex + positionOffset;
@@ -95,26 +19,28 @@ struct CustomAttentionTests {
       """, scalars: [CustomScalar("window", .int)])
     // More queries than keys: the first rows see none.
     for (queries, keys) in [(37, 53), (53, 37)] {
-      let plain = try request(path.type, queryTokens: queries, keyTokens: keys)
-      let kernel = try await custom(plain, path.path, mask: mask)
+      let plain = try CustomRun.request(path.type, queryTokens: queries, keyTokens: keys)
+      let kernel = try await CustomRun.kernel(plain, path.path, mask: mask)
       #expect(kernel.plan.path == path.path)
       let inputs = AttentionInputs.random(for: plain, seed: "window")
       for window in [9, 3] {
         var windowed = AttentionMask.causal
         windowed.windowLeft = window
-        let expected = try await builtIn(
-          try request(path.type, mask: windowed, queryTokens: queries, keyTokens: keys), path.path,
+        let expected = try await CustomRun.builtIn(
+          try CustomRun.request(path.type, mask: windowed, queryTokens: queries, keyTokens: keys),
+          path.path,
           inputs)
-        let result = try await run(kernel, inputs, scalars: ["window": .int(Int32(window))])
-        try expectSame(result, as: expected, path.type, "\(path.path), window \(window)")
+        let result = try await CustomRun.run(
+          kernel, inputs, scalars: ["window": .int(Int32(window))])
+        try CustomRun.expectSame(result, as: expected, path.type, "\(path.path), window \(window)")
       }
     }
   }
 
   @Test(
     "ALiBi and a soft cap as a score are the built-in ones, behind a built-in mask", .needsDevice,
-    .needsShaderc, arguments: Path.all)
-  func alibiAndSoftcap(path: Path) async throws {
+    .needsShaderc, arguments: CustomPath.all)
+  func alibiAndSoftcap(path: CustomPath) async throws {
     let slopes: [Float] = [0.5, 0.25, 0.125, 0.0625]
     let score = try ScoreModification(
       """
@@ -126,21 +52,22 @@ struct CustomAttentionTests {
           return float(abs(keyIndex - queryIndex - positionOffset));
         }
         """, buffers: [CustomBuffer("slopes", .f32)], scalars: [CustomScalar("cap", .float)])
-    let plain = try request(path.type, mask: .causal)
-    let kernel = try await custom(plain, path.path, score: score, isChecked: true)
+    let plain = try CustomRun.request(path.type, mask: .causal)
+    let kernel = try await CustomRun.kernel(plain, path.path, score: score, isChecked: true)
     var inputs = AttentionInputs.random(for: plain, seed: "alibi", queryDeviation: 4)
     let device = try TestDevice.shared()
     let buffer = try await device.makeBuffer(slopes, label: "slopes")
-    let result = try await run(
+    let result = try await CustomRun.run(
       kernel, inputs, buffers: ["slopes": buffer], scalars: ["cap": .float(2)])
     inputs.operands[.alibiSlopes] = slopes.flatMap { withUnsafeBytes(of: $0) { Array($0) } }
     var scores = AttentionScores()
     scores.softcap = 2
-    let expected = try await builtIn(
-      try request(
-        path.type, mask: .causal, scores: scores, operands: [AttentionOperand(.alibiSlopes)]),
+    let expected = try await CustomRun.builtIn(
+      try CustomRun.request(
+        path.type, mask: .causal, scores: scores,
+        operands: [AttentionOperand(.alibiSlopes, shared: .batch)]),
       path.path, inputs)
-    try expectSame(result, as: expected, path.type, "\(path.path)")
+    try CustomRun.expectSame(result, as: expected, path.type, "\(path.path)")
   }
 
   @Test(
@@ -148,7 +75,7 @@ struct CustomAttentionTests {
     .needsDevice, .needsShaderc)
   func bufferTypes() async throws {
     let device = try TestDevice.shared()
-    let plain = try request(.f32)
+    let plain = try CustomRun.request(.f32)
     let inputs = AttentionInputs.random(for: plain, seed: "buffers")
     // Every buffer holds a key's own number; together they cancel.
     let count = plain.keyTokens
@@ -162,7 +89,7 @@ struct CustomAttentionTests {
         CustomBuffer("a", .f32), CustomBuffer("b", .f16), CustomBuffer("c", .bf16),
         CustomBuffer("d", .int32), CustomBuffer("e", .uint8),
       ], scalars: [CustomScalar("outside", .int)])
-    let kernel = try await custom(plain, .row, score: score, isChecked: true)
+    let kernel = try await CustomRun.kernel(plain, .row, score: score, isChecked: true)
     let buffers = [
       "a": try await device.makeBuffer(numbers, label: "a"),
       "b": try await device.makeBuffer(numbers.map { Float16($0) }, label: "b"),
@@ -171,18 +98,19 @@ struct CustomAttentionTests {
       "d": try await device.makeBuffer((0..<count).map { Int32($0) }, label: "d"),
       "e": try await device.makeBuffer((0..<count).map { UInt8($0) }, label: "e"),
     ]
-    let expected = try await builtIn(plain, .row, inputs)
+    let expected = try await CustomRun.builtIn(plain, .row, inputs)
     for outside in [Int32(count), -Int32(count), Int32.max - 100] {
-      let result = try await run(
+      let result = try await CustomRun.run(
         kernel, inputs, buffers: buffers, scalars: ["outside": .int(outside)])
-      try expectSame(result, as: expected, .f32, "outside \(outside)")
+      try CustomRun.expectSame(result, as: expected, .f32, "outside \(outside)")
     }
     let short = try device.makeBuffer(byteCount: 8, label: "short")
     try await device.upload([Float(0), 0], to: short)
     let beyond = try ScoreModification(
       "return queryIndex == 5 ? score + a(keyIndex) : score;", buffers: [CustomBuffer("a", .f32)])
-    let poisoned = try await run(
-      try await custom(plain, .row, score: beyond, isChecked: true), inputs, buffers: ["a": short])
+    let poisoned = try await CustomRun.run(
+      try await CustomRun.kernel(plain, .row, score: beyond, isChecked: true), inputs,
+      buffers: ["a": short])
     let row = plain.queryHeads * plain.valueHeadSize
     #expect(poisoned.output[5 * row..<6 * row].allSatisfy { $0.isNaN })
     #expect(poisoned.output[..<(5 * row)].allSatisfy { $0.isFinite })
@@ -193,7 +121,7 @@ struct CustomAttentionTests {
     "A hidden key's NaN does not reach a row; indices are the problem's own", .needsDevice,
     .needsShaderc)
   func hiddenKeys() async throws {
-    let plain = try request(.f32)
+    let plain = try CustomRun.request(.f32)
     var inputs = AttentionInputs.random(for: plain, seed: "hidden")
     let keyRow = plain.keyHeads * plain.headSize
     let valueRow = plain.keyHeads * plain.valueHeadSize
@@ -206,10 +134,12 @@ struct CustomAttentionTests {
     let mask = try MaskModification(
       "return !(batch == 1 && head >= 2 && keyIndex == 7);")
     for path in [AttentionPath.row, .subgroup] {
-      let result = try await run(try await custom(plain, path, mask: mask), inputs)
+      let result = try await CustomRun.run(
+        try await CustomRun.kernel(plain, path, mask: mask), inputs)
       #expect(result.output.allSatisfy { $0.isFinite })
       let inverted = try MaskModification("return batch != 1 || head != 2 || keyIndex == 7;")
-      let other = try await run(try await custom(plain, path, mask: inverted), inputs)
+      let other = try await CustomRun.run(
+        try await CustomRun.kernel(plain, path, mask: inverted), inputs)
       let rowSize = plain.valueHeadSize
       for row in 0..<other.output.count / rowSize {
         let isHit = row / (plain.queryTokens * 4) == 1 && row % 4 >= 2
@@ -224,11 +154,11 @@ struct CustomAttentionTests {
     "Inputs that are missing, unknown or of another type are refused", .needsDevice, .needsShaderc)
   func inputs() async throws {
     let device = try TestDevice.shared()
-    let plain = try request(.f32)
+    let plain = try CustomRun.request(.f32)
     let score = try ScoreModification(
       "return score * a(0) + s;", buffers: [CustomBuffer("a", .f32)],
       scalars: [CustomScalar("s", .float)])
-    let kernel = try await custom(plain, .row, score: score)
+    let kernel = try await CustomRun.kernel(plain, .row, score: score)
     let tensors = try await AttentionTensors(
       AttentionInputs.random(for: plain, seed: "inputs"), for: kernel.plan, on: device)
     let buffer = try await device.makeBuffer([Float(1)], label: "a")

@@ -20,10 +20,10 @@ struct CustomCompilerTests {
     scalars: [CustomScalar] = [], isChecked: Bool = false
   ) throws -> CustomShaderSource {
     let score = try ScoreModification(body, declarations: declarations, scalars: scalars)
-    let mask = try mask.map { try MaskModification($0) }
+    let functions = [score.function, try mask.map { try MaskModification($0) }?.function]
+      .compactMap(\.self)
     return try CustomShaderSource(
-      .attentionRow, score: score, mask: mask, parameters: CustomParameters(score, mask),
-      isChecked: isChecked)
+      .attentionRow, functions, parameters: CustomParameters(functions), isChecked: isChecked)
   }
 
   @Test("A missing library is an error that names the package") func missingLibrary() async throws {

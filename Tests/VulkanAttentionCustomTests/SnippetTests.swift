@@ -63,6 +63,7 @@ struct SnippetTests {
     "Names that GLSL would misread are refused",
     arguments: [
       "", "2a", "a-b", "gl_a", "a__b", "score", "keyIndex", "float", "customBuffer0", "ä", "a b",
+      "HAS", "OPTION_BLOCK",
     ])
   func names(name: String) {
     let buffer = #expect(throws: CustomAttentionError.self) {
@@ -86,15 +87,19 @@ struct SnippetTests {
       "return score;", buffers: Array(buffers[..<5]), scalars: [CustomScalar("s", .int)])
     let mask = try MaskModification(
       "return true;", buffers: Array(buffers[3..<8]), scalars: [CustomScalar("s", .int)])
-    let both = try CustomParameters(score, mask)
+    let both = try CustomParameters([score.function, mask.function])
     #expect(both.buffers == Array(buffers[..<8]))
     #expect(both.scalars.count == 1)
     let more = try MaskModification("return true;", buffers: Array(buffers[5...]))
-    #expect(throws: CustomAttentionError.self) { try CustomParameters(score, more) }
+    #expect(throws: CustomAttentionError.self) {
+      try CustomParameters([score.function, more.function])
+    }
     let other = try MaskModification("return true;", buffers: [CustomBuffer("b0", .int32)])
-    #expect(throws: CustomAttentionError.self) { try CustomParameters(score, other) }
+    #expect(throws: CustomAttentionError.self) {
+      try CustomParameters([score.function, other.function])
+    }
     let scalars = try ScoreModification(
       "return score;", scalars: (0..<17).map { CustomScalar("s\($0)", .float) })
-    #expect(throws: CustomAttentionError.self) { try CustomParameters(scalars, nil) }
+    #expect(throws: CustomAttentionError.self) { try CustomParameters([scalars.function]) }
   }
 }

@@ -6,7 +6,7 @@ import PackagePlugin
 @main
 struct EmbedShaderSources: BuildToolPlugin {
   /// The folders whose kernels take a user's code, and what they include.
-  private static let folders: Set<String> = ["Attention", "Decode", "Common"]
+  private static let folders: Set<String> = ["Attention", "Decode", "Cache", "Common"]
 
   func createBuildCommands(context: PluginContext, target: Target) throws -> [Command] {
     guard

@@ -12,6 +12,19 @@ public struct AttentionKeySource: Sendable {
   }
 }
 
+/// What a user's modifications read: their block, as the plan has room for, and the buffers it names.
+package struct CustomInputs: Sendable {
+  package var block: [UInt8]
+  package var buffers: [(name: String, buffer: DeviceBuffer, alignment: Int)]
+
+  package init(
+    block: [UInt8], buffers: [(name: String, buffer: DeviceBuffer, alignment: Int)]
+  ) {
+    self.block = block
+    self.buffers = buffers
+  }
+}
+
 /// The tensors of one attention in device memory.
 ///
 /// Each buffer begins at element [0, 0, 0, 0] of its tensor; the request says where the rows lie. Use
@@ -36,19 +49,6 @@ public struct AttentionBuffers: Sendable {
   public var scratch: DeviceBuffer?
   /// What a user's modifications read.
   package var custom: CustomInputs?
-
-  /// What a user's modifications read: their block, as the plan has room for, and the buffers it names.
-  package struct CustomInputs: Sendable {
-    package var block: [UInt8]
-    package var buffers: [(name: String, buffer: DeviceBuffer, alignment: Int)]
-
-    package init(
-      block: [UInt8], buffers: [(name: String, buffer: DeviceBuffer, alignment: Int)]
-    ) {
-      self.block = block
-      self.buffers = buffers
-    }
-  }
 
   /// Names the tensors.
   public init(

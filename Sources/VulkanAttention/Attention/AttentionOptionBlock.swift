@@ -33,11 +33,12 @@ struct AttentionOptionBlock {
   ///   - keySources: of a request that has them.
   ///   - scratch: the address of the scratch memory.
   ///   - range: what a piece does that is cut along the keys.
-  ///   - custom: the block of a user's modifications.
+  ///   - custom: the block of a user's modifications, which follows.
+  ///   - customOffset: where it lies instead, in bytes from this block.
   static func bytes(
     _ request: AttentionRequest, operands: [AttentionOperand.Kind: DeviceBuffer],
     keySources: [AttentionKeySource] = [], layout: AttentionScratch? = nil, scratch: UInt64 = 0,
-    range: KeyRange? = nil, custom: [UInt8] = []
+    range: KeyRange? = nil, custom: [UInt8] = [], customOffset: Int? = nil
   ) -> [UInt8] {
     var block = AttentionOptionBlock()
     var entries = [(address: UInt64, layout: OperandLayout?)](
@@ -76,7 +77,7 @@ struct AttentionOptionBlock {
     } else {
       block.append(UInt32(0))
     }
-    block.append(Int32(layout?.customBlock?.lowerBound ?? 0))
+    block.append(Int32(customOffset ?? layout?.customBlock?.lowerBound ?? 0))
     block.append(range?.carryAddress ?? 0)
     if layout?.keySources != nil {
       for source in keySources {

@@ -24,6 +24,8 @@ public actor CustomCompiler {
 
   private let directory: String?
   private let libraries: [String]
+  /// Extensions that are taken for unknown to the compiler, for tests.
+  private let lacking: [String]
   private var library: ShadercLibrary?
   private var words: [String: [UInt32]] = [:]
   private var running: [String: Task<Result, Never>] = [:]
@@ -39,8 +41,13 @@ public actor CustomCompiler {
     directory: String? = CustomCompiler.defaultDirectory,
     libraries: [String] = CustomCompiler.defaultLibraries
   ) {
+    self.init(directory: directory, libraries: libraries, lacking: [])
+  }
+
+  init(directory: String?, libraries: [String], lacking: [String]) {
     self.directory = directory
     self.libraries = libraries
+    self.lacking = lacking
   }
 
   /// `$VKATTN_CACHE`, else `vulkan-attention` in `$XDG_CACHE_HOME` or in `~/.cache`.
@@ -54,8 +61,11 @@ public actor CustomCompiler {
     _ source: CustomShaderSource
   ) async throws(CustomAttentionError) -> [UInt32] {
     let library = try openLibrary()
-    let identity =
-      "\(library.identity)\n\(source.isOptimized ? "optimized" : "plain")\n\(source.text)"
+    let missing = lacking.filter { source.text.contains("#extension \($0) : require") }
+    guard missing.isEmpty else {
+      throw .compilerTooOld(extensions: missing, library: library.path)
+    }
+    let identity = try identity(of: source)
     if let known = words[identity] {
       counts[.memory, default: 0] += 1
       return known
@@ -74,7 +84,13 @@ public actor CustomCompiler {
             file?.write(words)
             return (.success(words), .compiler)
           case .failed(let log):
-            return (.failure(source.error(log: log, library: library.path)), .compiler)
+            let error = source.error(log: log, library: library.path) { text in
+              guard case .failed(let log) = library.compile(text, isOptimized: false) else {
+                return nil
+              }
+              return log
+            }
+            return (.failure(error), .compiler)
           }
         }
         counts[origin, default: 0] += 1
@@ -86,6 +102,12 @@ public actor CustomCompiler {
       running[identity] = task
     }
     return try await task.value.get()
+  }
+
+  /// What a compiled shader is known by: the compiler, its options and the text.
+  func identity(of source: CustomShaderSource) throws(CustomAttentionError) -> String {
+    let library = try openLibrary()
+    return "\(library.identity)\n\(source.isOptimized ? "optimized" : "plain")\n\(source.text)"
   }
 
   private func openLibrary() throws(CustomAttentionError) -> ShadercLibrary {

@@ -90,8 +90,8 @@ public struct CustomScalar: Hashable, Sendable {
   }
 }
 
-/// The buffers and scalars of a score's and a mask's modification together, in the order of their places in the
-/// block; a name that both use is one parameter.
+/// The buffers and scalars of all modifications of a kernel together, in the order of their places in the block; a
+/// name that several use is one parameter.
 struct CustomParameters: Hashable, Sendable {
   static let bufferLimit = 8
   static let scalarLimit = 16
@@ -99,13 +99,13 @@ struct CustomParameters: Hashable, Sendable {
   let buffers: [CustomBuffer]
   let scalars: [CustomScalar]
 
-  init(_ score: ScoreModification?, _ mask: MaskModification?) throws(CustomAttentionError) {
+  init(_ functions: [CustomFunction]) throws(CustomAttentionError) {
     var buffers: [CustomBuffer] = []
-    for buffer in (score?.buffers ?? []) + (mask?.buffers ?? []) where !buffers.contains(buffer) {
+    for buffer in functions.flatMap(\.buffers) where !buffers.contains(buffer) {
       buffers.append(buffer)
     }
     var scalars: [CustomScalar] = []
-    for scalar in (score?.scalars ?? []) + (mask?.scalars ?? []) where !scalars.contains(scalar) {
+    for scalar in functions.flatMap(\.scalars) where !scalars.contains(scalar) {
       scalars.append(scalar)
     }
     var names: Set<String> = []
@@ -125,22 +125,26 @@ struct CustomParameters: Hashable, Sendable {
   }
 
   /// Refuses names that GLSL or the functions around a snippet would misread, and the same name twice.
+  ///
+  /// - Parameter arguments: the names of the function's own.
   static func check(
-    _ buffers: [CustomBuffer], _ scalars: [CustomScalar]
+    _ buffers: [CustomBuffer], _ scalars: [CustomScalar],
+    arguments: [String] = ["score", "batch", "head", "queryIndex", "keyIndex"]
   ) throws(CustomAttentionError) {
-    var names: Set<String> = ["score", "batch", "head", "queryIndex", "keyIndex"]
+    var names = Set(arguments)
     for name in buffers.map(\.name) + scalars.map(\.name) {
       let isIdentifier =
         name.utf8.first.map { SnippetScanner.isLetter($0) } == true
         && name.utf8.allSatisfy { SnippetScanner.isLetter($0) || SnippetScanner.isDigit($0) }
       guard isIdentifier, !name.hasPrefix("gl_"), !name.contains("__"), !name.hasPrefix("custom"),
-        !SnippetScanner.reserved.contains(name), names.insert(name).inserted
+        !SnippetScanner.reserved.contains(name), !CustomShaderSource.macros.contains(name),
+        names.insert(name).inserted
       else {
         throw .invalidParameters(
           reason: """
             a parameter is named '\(name)'; allowed: letters, digits and single underscores, no digit \
-            first, each name once, none that begins with gl_ or custom, and no word of GLSL or of the \
-            function (score, batch, head, queryIndex, keyIndex)
+            first, each name once, none that begins with gl_ or custom, no word of GLSL, no macro of the \
+            kernels, and none of the function's own (\(arguments.joined(separator: ", ")))
             """)
       }
     }

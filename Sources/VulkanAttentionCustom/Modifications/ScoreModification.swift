@@ -32,7 +32,7 @@ public struct ScoreModification: Hashable, Sendable {
   /// Takes GLSL.
   ///
   /// - Parameters:
-  ///   - body: statements that return a `float` on every way through them.
+  ///   - body: statements that return a `float`; a way through them without a `return` gives NaN.
   ///   - declarations: functions and constants for the body.
   ///   - buffers: at most 8, with those of a mask.
   ///   - scalars: at most 16, with those of a mask.
@@ -51,6 +51,17 @@ public struct ScoreModification: Hashable, Sendable {
   }
 }
 
+extension ScoreModification {
+  var function: CustomFunction {
+    CustomFunction(
+      define: "CUSTOM_SCORE",
+      head: "float customScore(float score, int batch, int head, int queryIndex, int keyIndex)",
+      otherwise: "QUIET_NAN",
+      bodySnippet: .score, body: body, declarationsSnippet: .scoreDeclarations,
+      declarations: declarations, buffers: buffers, scalars: scalars)
+  }
+}
+
 /// A user's own mask, in GLSL.
 ///
 /// `body` is the body of this function:
@@ -58,8 +69,10 @@ public struct ScoreModification: Hashable, Sendable {
 ///     bool mask(int batch, int head, int queryIndex, int keyIndex)
 ///
 /// A key is seen where it returns `true` and the request's masks leave it. Parameters are read as in a
-/// ``ScoreModification``. Every key that the request's own masks leave is asked for, and its score is computed
-/// first: where a mask of the request says the same, that one is faster.
+/// ``ScoreModification``. Every key of the request's intervals (causal, window, key lengths) is asked for, and some
+/// beside them; what is returned for those does not matter. In tiled attention, steps of keys that are hidden from
+/// all rows of a tile are skipped before their scores are computed; steps outside of a mask by position of the
+/// request are not even asked for, so where such a mask says the same, it is faster.
 public struct MaskModification: Hashable, Sendable {
   /// The function's body.
   public let body: String
@@ -73,7 +86,7 @@ public struct MaskModification: Hashable, Sendable {
   /// Takes GLSL.
   ///
   /// - Parameters:
-  ///   - body: statements that return a `bool` on every way through them.
+  ///   - body: statements that return a `bool`; a way through them without a `return` hides the key.
   ///   - declarations: functions and constants for the body.
   ///   - buffers: at most 8, with those of a score.
   ///   - scalars: at most 16, with those of a score.
@@ -89,5 +102,16 @@ public struct MaskModification: Hashable, Sendable {
     self.declarations = declarations
     self.buffers = buffers
     self.scalars = scalars
+  }
+}
+
+extension MaskModification {
+  var function: CustomFunction {
+    CustomFunction(
+      define: "CUSTOM_MASK",
+      head: "bool customMask(int batch, int head, int queryIndex, int keyIndex)",
+      otherwise: "false",
+      bodySnippet: .mask, body: body, declarationsSnippet: .maskDeclarations,
+      declarations: declarations, buffers: buffers, scalars: scalars)
   }
 }

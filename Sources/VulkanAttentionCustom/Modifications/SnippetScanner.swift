@@ -33,6 +33,78 @@ enum SnippetScanner {
     (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
   }
 
+  /// A word, a number or an operator, and where it stands, from 1.
+  struct Token: Hashable {
+    let text: String
+    let line: Int
+    let column: Int
+  }
+
+  /// Operators of more than one character, the longest first.
+  private static let operators: [[UInt8]] = [
+    "<<=", ">>=", "++", "--", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "^^", "+=", "-=",
+    "*=", "/=", "%=", "&=", "|=", "^=",
+  ].map { Array($0.utf8) }
+
+  /// The tokens of a snippet that has been checked, without its comments.
+  static func tokens(_ text: String) -> [Token] {
+    let bytes = Array(text.utf8)
+    var tokens: [Token] = []
+    var line = 1
+    var lineStart = 0
+    var index = 0
+    func isAt(_ pattern: [UInt8]) -> Bool { bytes[index...].starts(with: pattern) }
+    while index < bytes.count {
+      let byte = bytes[index]
+      if byte == UInt8(ascii: "\n") {
+        line += 1
+        lineStart = index + 1
+        index += 1
+      } else if byte <= UInt8(ascii: " ") {
+        index += 1
+      } else if isAt([UInt8(ascii: "/"), UInt8(ascii: "/")]) {
+        while index < bytes.count, bytes[index] != UInt8(ascii: "\n") { index += 1 }
+      } else if isAt([UInt8(ascii: "/"), UInt8(ascii: "*")]) {
+        index += 2
+        while index < bytes.count, !isAt([UInt8(ascii: "*"), UInt8(ascii: "/")]) {
+          if bytes[index] == UInt8(ascii: "\n") {
+            line += 1
+            lineStart = index + 1
+          }
+          index += 1
+        }
+        index += 2
+      } else {
+        let start = index
+        let isNumber =
+          isDigit(byte)
+          || byte == UInt8(ascii: ".") && index + 1 < bytes.count && isDigit(bytes[index + 1])
+        if isNumber {
+          let isHexadecimal = isAt(Array("0x".utf8)) || isAt(Array("0X".utf8))
+          while index < bytes.count {
+            let isSign =
+              [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[index]) && !isHexadecimal
+              && [UInt8(ascii: "e"), UInt8(ascii: "E")].contains(bytes[index - 1])
+            guard
+              isLetter(bytes[index]) || isDigit(bytes[index]) || bytes[index] == UInt8(ascii: ".")
+                || index > start && isSign
+            else { break }
+            index += 1
+          }
+        } else if isLetter(byte) {
+          while index < bytes.count, isLetter(bytes[index]) || isDigit(bytes[index]) { index += 1 }
+        } else {
+          index += operators.first(where: isAt)?.count ?? 1
+        }
+        tokens.append(
+          Token(
+            text: String(decoding: bytes[start..<index], as: UTF8.self), line: line,
+            column: start - lineStart + 1))
+      }
+    }
+    return tokens
+  }
+
   /// - Throws: `snippetTooLarge`, or `refused` with the line and the column of the first thing that is wrong.
   static func check(_ text: String, _ snippet: CustomSnippet) throws(CustomAttentionError) {
     let bytes = Array(text.utf8)
