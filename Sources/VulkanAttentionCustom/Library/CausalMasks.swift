@@ -2,14 +2,14 @@ extension MaskModification {
   /// The causal mask: query i at position p = i + `positionOffset` sees key j where j ≤ p.
   ///
   /// Paper: Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762, section 3.2.3.
-  /// Reads no buffer and no scalar. `AttentionMask.causal` says the same and skips tiles.
+  /// Reads no buffer and no scalar. `AttentionMask.causal` says the same, and is faster.
   public static let causal = MaskModification(
     library: "return keyIndex <= queryIndex + positionOffset;")
 
   /// The causal mask with a prefix that is seen from everywhere: j ≤ p or j < prefix of the batch entry.
   ///
   /// Paper: Dong et al. 2019, "Unified Language Model Pre-training" (UniLM), https://arxiv.org/abs/1905.03197.
-  /// `AttentionMask.prefixTokens` says the same and skips tiles.
+  /// `AttentionMask.prefixTokens` says the same, and is faster.
   ///
   /// Buffers: `prefixLengths`, [B] of `int32`, keys of each batch entry's prefix, any number.
   public static let prefixCausal = MaskModification(

@@ -2,7 +2,7 @@ extension MaskModification {
   /// A sliding window: p − left ≤ j ≤ p + right, p = i + `positionOffset` being the query's position.
   ///
   /// Paper: Beltagy et al. 2020, "Longformer", https://arxiv.org/abs/2004.05150. Reads no buffer and no scalar.
-  /// `AttentionMask.window(left:right:isCausal:)` says the same and skips tiles.
+  /// `AttentionMask.window(left:right:isCausal:)` says the same, and is faster.
   ///
   /// - Parameters:
   ///   - left: keys before the query's own, 0 or more; nil for no limit.
