@@ -10,6 +10,8 @@ let package = Package(
   name: "VulkanAttention",
   products: [
     .library(name: "VulkanAttention", targets: ["VulkanAttention"]),
+    // Modifications of scores and masks, compiled at run time; needs libshaderc where it runs.
+    .library(name: "VulkanAttentionCustom", targets: ["VulkanAttentionCustom"]),
     .library(name: "AttentionReference", targets: ["AttentionReference"]),
     .executable(name: "vkattn", targets: ["vkattn"]),
     // The C interface; Tools/install makes libvkattn of it.
@@ -32,6 +34,13 @@ let package = Package(
     .systemLibrary(name: "CVulkan", pkgConfig: "vulkan", providers: [.apt(["libvulkan-dev"])]),
     .target(name: "VulkanRuntime", dependencies: ["CVulkan", "ShaderLibrary", logging]),
     .target(name: "VulkanAttention", dependencies: ["VulkanRuntime", "ShaderLibrary"]),
+    .target(
+      name: "VulkanAttentionCustom",
+      dependencies: ["VulkanAttention", "VulkanRuntime", "ShaderLibrary"],
+      plugins: ["EmbedShaderSources"]),
+    .plugin(
+      name: "EmbedShaderSources", capability: .buildTool(), dependencies: ["ShaderCompiler"],
+      path: "Tools/EmbedShaderSources"),
     .systemLibrary(name: "CVKAttn"),
     .target(name: "VKAttnC", dependencies: ["CVKAttn", "VulkanAttention", logging]),
     .target(name: "AttentionReference", dependencies: [realModule]),
@@ -40,7 +49,9 @@ let package = Package(
     // The command and what it measures.
     .target(
       name: "KernelBenchmarks",
-      dependencies: ["VulkanAttention", "AttentionReference", "CaseFiles", realModule],
+      dependencies: [
+        "VulkanAttention", "VulkanAttentionCustom", "AttentionReference", "CaseFiles", realModule,
+      ],
       path: "Benchmarks/KernelBenchmarks"),
     .executableTarget(
       name: "vkattn", dependencies: ["KernelBenchmarks", argumentParser, logging],
@@ -66,6 +77,9 @@ let package = Package(
     .testTarget(
       name: "VulkanAttentionTests",
       dependencies: ["TestSupport", "VulkanAttention", "KernelBenchmarks", "CaseFiles"]),
+    .testTarget(
+      name: "VulkanAttentionCustomTests",
+      dependencies: ["TestSupport", "VulkanAttentionCustom", "KernelBenchmarks"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "KernelBenchmarks", "vkattn"]),
     .testTarget(
       name: "ExampleTests",

@@ -9,6 +9,8 @@ public struct ShaderBinary: Sendable {
     case compiled(base64: StaticString)
     /// The shader was left out: the GLSL compiler of the build lacks the GLSL extensions named.
     case missing(extensions: [String], compiler: String)
+    /// The SPIR-V itself, of a shader that was compiled at run time.
+    case loaded(words: [UInt32])
   }
 
   /// One member of the push constant block.
@@ -65,7 +67,8 @@ public struct ShaderBinary: Sendable {
   public let path: String
   /// The SPIR-V, or why there is none.
   public let content: Content
-  /// The 64-bit FNV-1a hash of the base64 text, 0 for a shader that was left out. It tells builds
+  /// The 64-bit FNV-1a hash of the base64 text, or of the bytes of a shader that was compiled at run
+  /// time; 0 for a shader that was left out. It tells builds
   /// of a shader apart and is no protection against anyone.
   public let contentHash: UInt64
   /// The members of the push constant block, in the order of the shader.
@@ -102,14 +105,18 @@ public struct ShaderBinary: Sendable {
 
   /// Whether the shader is in this build.
   public var isCompiled: Bool {
-    if case .compiled = content { true } else { false }
+    if case .missing = content { false } else { true }
   }
 
   /// The size of the SPIR-V, 0 for a shader that was left out.
   public var byteCount: Int {
-    guard case .compiled(let base64) = content else { return 0 }
-    return base64.withUTF8Buffer { text in
-      text.count / 4 * 3 - text.suffix(2).count { $0 == UInt8(ascii: "=") }
+    switch content {
+    case .missing: 0
+    case .loaded(let words): words.count * 4
+    case .compiled(let base64):
+      base64.withUTF8Buffer { text in
+        text.count / 4 * 3 - text.suffix(2).count { $0 == UInt8(ascii: "=") }
+      }
     }
   }
 
@@ -123,6 +130,9 @@ public struct ShaderBinary: Sendable {
     switch content {
     case .missing(let extensions, let compiler):
       throw .leftOut(shader: name, extensions: extensions, compiler: compiler)
+    case .loaded(let words):
+      guard words.first == Self.magic else { throw .corrupt(shader: name) }
+      return words
     case .compiled(let base64):
       guard let words = base64.withUTF8Buffer({ decodeBase64Words($0) }),
         words.first == Self.magic

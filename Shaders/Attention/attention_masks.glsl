@@ -33,6 +33,10 @@ int firstHeldKey(uint length);
 int segmentBegin, segmentEnd;  // the keys of this segment
 #endif
 
+#ifdef CUSTOM_ATTENTION
+void openCustom();  // attention_custom.glsl
+#endif
+
 /// Sets what belongs to the sequence `batch` and to `head`, which are set. In a pipeline without options all of it
 /// is known from the push constants.
 void openSequence() {
@@ -84,6 +88,9 @@ void openSequence() {
     windowRight = min(loadOptionalInt(TENSOR_HEAD_WINDOWS, head * 2 + 1, OPTION_BLOCK.windowRight), largest);
   }
   slope = HAS(OPTION_ALIBI) ? loadFloat(TENSOR_ALIBI_SLOPES, tensorIndex(TENSOR_ALIBI_SLOPES, 0)) * LOG2_E : 0.0;
+#ifdef CUSTOM_ATTENTION
+  openCustom();
+#endif
 }
 
 #ifndef LEAN_DECODE
@@ -245,7 +252,12 @@ bool inInterval(Row row, int key) {
   return seen;
 }
 
-/// Whether the masks that are data leave key `key` to the row; `key` must be below keyTokens.
+#ifdef CUSTOM_MASK
+bool customMask(int batch, int head, int queryIndex, int keyIndex);  // attention_custom.glsl
+#endif
+
+/// Whether the masks that are data, a user's mask among them, leave key `key` to the row; `key` must be below
+/// keyTokens.
 bool passesDataMasks(Row row, int key) {
   bool seen = true;
   if (HAS(OPTION_SEGMENTS)) {
@@ -262,6 +274,9 @@ bool passesDataMasks(Row row, int key) {
     const uint bits = loadByte(row.treeBits + uint(max(node, 0)) / 8);
     seen = seen && (node < 0 || (bits >> uint(node) % 8 & 1u) != 0);
   }
+#ifdef CUSTOM_MASK
+  if (seen) { seen = customMask(int(batch), int(head), row.token, key); }
+#endif
   if (HAS_MORE(MORE_OPTION_BLOCK_MAP)) {
     const uint state = blockState(row.blockMap, uint(key));
     seen = state != BLOCK_HIDDEN && (seen || state == BLOCK_FULL);

@@ -393,13 +393,16 @@ void storeResults() {
         const vec4 high = uintBitsToFloat(arena[element + 1]);
         const uint64_t address = outputAddress(row);
         if (ALIGNED && OUTPUT_TYPE == ELEMENT_F16) {
-          const vec4 a = low * factor;
-          const vec4 b = high * factor;
+          const vec4 a = MODIFIED_OUTPUT(row, channel, low * factor);
+          const vec4 b = MODIFIED_OUTPUT(row, channel + 4, high * factor);
           WordQuadReference(address + channel * 2).value =
             uvec4(packHalf2x16(a.xy), packHalf2x16(a.zw), packHalf2x16(b.xy), packHalf2x16(b.zw));
         } else {
-          storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, low * factor);
-          storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel + 4, HEAD_SIZE_V, high * factor);
+          storeChannels4(
+            OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, MODIFIED_OUTPUT(row, channel, low * factor));
+          storeChannels4(
+            OUTPUT_TYPE, ALIGNED, address, channel + 4, HEAD_SIZE_V,
+            MODIFIED_OUTPUT(row, channel + 4, high * factor));
         }
         if (HAS(OPTION_RETURN_STATE | OPTION_KEY_RANGE)) {
           const float rowReference = uintBitsToFloat(arena[scoreBase + i / units * SCORE_PITCH + KEY_TILE / 4].x);

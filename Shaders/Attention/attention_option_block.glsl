@@ -56,7 +56,21 @@ const uint OPTION_LEFT_EDGE =
   OPTION_WINDOW | OPTION_CHUNK | OPTION_SINK_TOKENS | OPTION_LEFT_PADDING | OPTION_KEY_RANGE;
 // Each key has to be looked up, but for blocks of which the block map says that all of them are seen.
 const uint OPTION_DATA_MASKS = OPTION_SEGMENTS | OPTION_MASK | OPTION_MASK_BITS | OPTION_TREE;
-const bool HAS_DATA_MASKS = (OPTIONS & OPTION_DATA_MASKS | MORE_OPTIONS & MORE_OPTION_BLOCK_MAP) != 0u;
+// Macros and no constants: the optimiser takes no && and || of specialization constants apart.
+#ifdef CUSTOM_MASK
+// A user's mask is one more that is looked up (attention_custom.glsl).
+#define HAS_DATA_MASKS true
+#define HAS_DATA_MASKS_OR(option) true
+#else
+#define HAS_DATA_MASKS_OR(option) \
+  ((OPTIONS & (OPTION_DATA_MASKS | (option)) | MORE_OPTIONS & MORE_OPTION_BLOCK_MAP) != 0u)
+#define HAS_DATA_MASKS HAS_DATA_MASKS_OR(0u)
+#endif
+#ifdef CUSTOM_SCORE
+// What a user's modification makes of a score is not known here (attention_custom.glsl).
+const bool MAPS_SCORES = true;
+const bool MAPS_TO_HIDDEN = true;
+#else
 /// Whether a score is more than scale * q.k.
 const bool MAPS_SCORES = HAS(
   OPTION_QUERY_SCALES | OPTION_RELATIVE_TERM | OPTION_SOFTCAP | OPTION_BIAS | OPTION_KEY_BIAS
@@ -64,6 +78,7 @@ const bool MAPS_SCORES = HAS(
 /// Whether such a score may be -inf where no mask hides the key.
 const bool MAPS_TO_HIDDEN = HAS(
   OPTION_BIAS | OPTION_KEY_BIAS | OPTION_RELATIVE_BIAS | OPTION_GRID_BIAS | OPTION_RELU);
+#endif
 
 // --- The block of options --------------------------------------------------------------------------------
 
@@ -125,7 +140,7 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Opt
   float sigmoidBias;            // times log2(e)
   int blockMapRowShift;         // log2 of the query tokens of a block of the block map
   int blockMapKeyShift;         // and of its keys
-  int reserved;
+  int customOffset;             // bytes from this block to the one of attention_custom.glsl
   uint64_t carry;               // 0 for a piece that has all keys of its rows
 };
 

@@ -7,6 +7,7 @@
 //   attention_option_block.glsl   the bits of OPTIONS, the block of options, its tensors
 //   attention_masks.glsl          sequences, intervals, masks: which keys a row sees
 //   attention_scores.glsl         from scale q.k to a score
+//   attention_custom.glsl         a user's modifications of scores and masks, where a pipeline has any
 //   attention_walk.glsl           the keys that a tile walks
 //   attention_states.glsl         the end of a row; states and carries
 

@@ -105,6 +105,20 @@ vec4 loadValueQuad(uint64_t block, uint64_t rowOffset, const uint key, const uin
   return loadChannels4(VALUE_TYPE, ALIGNED, block + rowOffset, quad * 4, HEAD_SIZE_V);
 }
 
+#ifdef CUSTOM_ATTENTION
+/// foldBlock() where nothing turned out to be hidden, from its values on.
+void foldSeenValues(float s[KEYS_PER_BLOCK], float rescale, uint64_t vBlock, uint64_t vOffset[KEYS_PER_BLOCK]) {
+  [[unroll]] for (uint e = 0; e < QUADS_V; e++) {
+    vec4 sum = vec4(0);
+    [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
+      const vec4 v = loadValueQuad(vBlock, vOffset[c], c, e);
+      sum = c == 0 ? vec4(s[c]) * v : fma(vec4(s[c]), v, sum);
+    }
+    o[e] = fma(o[e], vec4(rescale), sum);
+  }
+}
+#endif
+
 /// Folds keys firstKey ..< firstKey + KEYS_PER_BLOCK into the row. `masked` is for the blocks in which
 /// some key is hidden from some row; what is read is never behind `lastKey`.
 void foldBlock(
@@ -131,6 +145,12 @@ void foldBlock(
   }
 
   const float rescale = weighBlock(masked, hidden, firstKey, s);
+#ifdef CUSTOM_ATTENTION
+  // A user's code may hide any key and seldom does: where it does not, no value needs a guard.
+  const bool isGuarded = subgroupAny(hidden != 0);
+  if (!isGuarded) { foldSeenValues(s, rescale, vBlock, vOffset); }
+  if (isGuarded)
+#endif
 
   // o = o 2^(m - m') + p v, the block's own sum first: o is loaded from the stack, and a chain that begins
   // with it waits (see the ladder); it also rounds o once per block instead of once per key.
@@ -257,11 +277,11 @@ void main() {
         if (key >= walk.end) { break; }
       }
     }
-  } else if (HAS(OPTION_LEFT_EDGE) || HAS_DATA_MASKS) {
+  } else if (HAS_DATA_MASKS_OR(OPTION_LEFT_EDGE)) {
     if (key < walk.end) {
       for (;;) {
         uint hidden = hiddenKeys(key);
-        if (HAS_DATA_MASKS || HAS(OPTION_SINK_TOKENS)) {
+        if (HAS_DATA_MASKS_OR(OPTION_SINK_TOKENS)) {
           // The next block in which some row of the subgroup sees a key.
           for (;;) {
             if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1) || nextStep(walk, key, KEYS_PER_BLOCK) >= walk.end) { break; }
@@ -311,7 +331,8 @@ void main() {
     const uint64_t result = outputAddress(token);
     [[unroll]] for (uint e = 0; e < QUADS_V; e++) {
       if (e * 4 < HEAD_SIZE_V) {
-        storeChannels4(OUTPUT_TYPE, ALIGNED, result, e * 4, HEAD_SIZE_V, o[e] * factor);
+        storeChannels4(
+          OUTPUT_TYPE, ALIGNED, result, e * 4, HEAD_SIZE_V, MODIFIED_OUTPUT(token, e * 4, o[e] * factor));
         storeStateChannels4(token, e * 4, rowMax, o[e]);
       }
     }

@@ -9,6 +9,9 @@
 #define ATTENTION_SCORES_GLSL
 
 #include "attention_masks.glsl"
+#ifdef CUSTOM_ATTENTION
+#include "attention_custom.glsl"
+#endif
 
 /// tanh to f32's accuracy; the built-in one may overflow for large arguments.
 float boundedTanh(float x) {
@@ -59,6 +62,12 @@ float mapScore(Row row, float score, int asked) {
     score = addBias(score, loadFloat(TENSOR_GRID_BIAS, tensorIndex(TENSOR_GRID_BIAS, place)));
   }
   if (HAS(OPTION_ALIBI)) { score = fma(-slope, float(abs(distance)), score); }
+#ifdef CUSTOM_SCORE
+  // What a bias hides stays hidden, whatever is made of its score.
+  if (!HAS(OPTION_BIAS | OPTION_KEY_BIAS | OPTION_RELATIVE_BIAS | OPTION_GRID_BIAS) || score != -INFINITY) {
+    score = LOG2_E * customScore(LN_2 * score, int(batch), int(head), row.token, key);
+  }
+#endif
   if (HAS(OPTION_RELU)) {
     // A NaN must stay one, so max() will not do.
     score = score <= 0.0 ? -INFINITY : log2(score * LN_2);

@@ -6,6 +6,13 @@
 
 #include "attention_masks.glsl"
 
+/// Four channels of a row of o, from the numbers that the attention gives: a user's modification of them.
+#ifdef CUSTOM_OUTPUT
+#define MODIFIED_OUTPUT(token, channel, values) customOutput4(token, channel, values)
+#else
+#define MODIFIED_OUTPUT(token, channel, values) (values)
+#endif
+
 // --- The end of a row ------------------------------------------------------------------------------------
 
 /// What a row's result is multiplied by, and its log-sum-exp.

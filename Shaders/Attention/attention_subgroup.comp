@@ -313,7 +313,8 @@ void storeResults() {
         const uint channel = (step * LANES_PER_ROW + part) * CHANNELS_V + v * 4;
         if (channel < HEAD_SIZE_V) {
           const vec4 values = result[(r * V_STEPS + step) * VECTORS_V + v];
-          storeChannels4(OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, values * factor);
+          storeChannels4(
+            OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, MODIFIED_OUTPUT(row, channel, values * factor));
           storeStateChannels4(row, channel, reference[r], values);
         }
       }
@@ -422,7 +423,14 @@ void main() {
       }
       computeScores(firstKey, key);
       computeWeights(firstKey + key, hasHidden);
+#ifdef CUSTOM_ATTENTION
+      // A user's code may hide any key and seldom does: where it does not, no value needs a guard.
+      bool isHiding = false;
+      [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) { isHiding = isHiding || hidden[r] != 0; }
+      if (subgroupAny(isHiding)) {
+#else
       if (MAPS_TO_HIDDEN || hasHidden) {
+#endif
         accumulateValues(firstKey, key, true);
       } else {
         accumulateValues(firstKey, key, false);

@@ -117,7 +117,7 @@ void runSegment(uvec4 segment) {
   if (key < walk.end) {
     for (;;) {
       uint hidden = hiddenKeys(key);
-      if (HAS_DATA_MASKS || HAS(OPTION_SINK_TOKENS)) {
+      if (HAS_DATA_MASKS_OR(OPTION_SINK_TOKENS)) {
         // The next block in which some row of the subgroup sees a key.
         for (;;) {
           if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1)

@@ -69,6 +69,10 @@ extension AttentionCase {
     case initialState = "initial_max"
     /// Packed sequences.
     case packedSequences = "cu_seqlens_q"
+    /// A score by a user's GLSL.
+    case scoreGLSL = "score_glsl"
+    /// A mask by a user's GLSL.
+    case maskGLSL = "mask_glsl"
     /// k or v of another type than q.
     case mixedTypes = "mixed types"
   }
@@ -102,6 +106,8 @@ extension AttentionCase {
     case .reluSum: return parameters.normalizer == .reluSum
     case .sigmoid: return parameters.normalizer == .sigmoid
     case .packedSequences: return isPacked
+    case .scoreGLSL: return parameters.scoreGLSL != nil
+    case .maskGLSL: return parameters.maskGLSL != nil
     case .mixedTypes: return k.element != q.element || v.element != q.element
     default: return tensor(of: option) != nil
     }

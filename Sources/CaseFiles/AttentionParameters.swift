@@ -70,6 +70,10 @@ public struct AttentionParameters: Sendable, Hashable {
   public var normalizer = Normalizer.softmax
   /// `sigmoid_bias`: added to scores before the logistic function.
   public var sigmoidBias = 0.0
+  /// `score_glsl`: GLSL that makes another score of each; nil for none.
+  public var scoreGLSL: String?
+  /// `mask_glsl`: GLSL that says whether a query sees a key; nil for none.
+  public var maskGLSL: String?
 
   /// The defaults: plain attention.
   public init() {}
@@ -78,7 +82,7 @@ public struct AttentionParameters: Sendable, Hashable {
     "scale", "causal", "causal_align", "causal_block", "prefix_tokens", "window_left",
     "window_right", "chunk", "sink_tokens", "segments", "tree_tokens", "softcap", "relative_left",
     "relative_right", "grid_height", "grid_width", "t5_max_distance", "t5_bidirectional",
-    "normalizer", "sigmoid_bias",
+    "normalizer", "sigmoid_bias", "score_glsl", "mask_glsl",
   ]
 
   /// Reads parameters; `others` are names that the operation has beside these.
@@ -112,6 +116,8 @@ public struct AttentionParameters: Sendable, Hashable {
       case "t5_bidirectional": t5Bidirectional = try reader.bool()
       case "normalizer": normalizer = try reader.name()
       case "sigmoid_bias": sigmoidBias = try reader.number()
+      case "score_glsl": scoreGLSL = try reader.string()
+      case "mask_glsl": maskGLSL = try reader.string()
       default: throw reader.error(.unknown(allowed: Self.names + others))
       }
     }

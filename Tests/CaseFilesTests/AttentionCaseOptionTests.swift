@@ -81,6 +81,7 @@ import Testing
       (#""chunk": 2, "sink_tokens": 1"#, [.sinkTokens, .chunk]),
       (#""causal_align": "top_left", "chunk": 2"#, [.causalAlign, .chunk]),
       (#""normalizer": "softmax", "sigmoid_bias": 1, "segments": "different""#, []),
+      (#""score_glsl": "return score;", "mask_glsl": """#, [.scoreGLSL, .maskGLSL]),
       (#""normalizer": "softmax1""#, [.softmaxOffByOne]),
       (#""normalizer": "relu_mean""#, [.reluMean]), (#""normalizer": "relu_sum""#, [.reluSum]),
       (#""normalizer": "sigmoid""#, [.sigmoid]),

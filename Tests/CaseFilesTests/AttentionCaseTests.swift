@@ -167,13 +167,15 @@ import Testing
       "\"relu\"", "normalizer",
       .unknown(allowed: ["softmax", "softmax1", "relu_mean", "relu_sum", "sigmoid"])),
     Refusal("\"0\"", "sigmoid_bias", .expected("a number")),
+    Refusal("1", "score_glsl", .expected("a string")),
+    Refusal("[]", "mask_glsl", .expected("a string")),
     Refusal(
       "0", "splits",
       .unknown(allowed: [
         "scale", "causal", "causal_align", "causal_block", "prefix_tokens", "window_left",
         "window_right", "chunk", "sink_tokens", "segments", "tree_tokens", "softcap",
         "relative_left", "relative_right", "grid_height", "grid_width", "t5_max_distance",
-        "t5_bidirectional", "normalizer", "sigmoid_bias",
+        "t5_bidirectional", "normalizer", "sigmoid_bias", "score_glsl", "mask_glsl",
       ])),
   ])
   func badParameter(_ refusal: Refusal<String>) {

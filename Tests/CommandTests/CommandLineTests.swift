@@ -55,6 +55,7 @@ import VulkanAttention
     ["devices", "--log-level", "loud"], ["bench", "--filter", "no workload has this"],
     ["bench", "--filter", "a[b"], ["bench", "--quick", "--full"], ["bench", "--fail-if-slower"],
     ["bench", "--shape", "S1,H1,D8", "--filter", "*"], ["bench", "host", "--list"],
+    ["bench", "custom", "--peers"], ["bench", "custom", "--filter", "no workload has this"],
     ["bench", "all", "--shape", "S1,H1,D8"], ["bench", "--compare", "/no/such/file.json"],
     ["bench", "--shape", "S1,H1,D8", "--csv", "/no/such/folder/file.csv"],
     ["compare", "/no/such/a.json", "/no/such/b.json"], ["compare", "/no/such/a.json"],

@@ -4,6 +4,7 @@ import Foundation
 ///
 ///     ShaderCompiler compile ROOT SHADER.comp OUTPUT.swift GLSLC TOOLCHAIN PATH DATE
 ///     ShaderCompiler table ROOT OUTPUT.swift SHADER.comp…
+///     ShaderCompiler sources ROOT OUTPUT.swift FILE…
 ///
 /// `ROOT` is the folder that include paths and reported paths are relative to. `GLSLC` (may be
 /// empty), the folder `TOOLCHAIN` (may be missing) and the search path `PATH` say where a GLSL
@@ -29,11 +30,15 @@ enum ShaderCompiler {
     case "table" where arguments.count >= 3:
       let sources = try arguments[3...].map { try ShaderSource(path: $0, root: arguments[1]) }
       try write(SwiftWriter.table(of: sources), to: arguments[2])
+    case "sources" where arguments.count >= 3:
+      try write(
+        SwiftWriter.sources(root: arguments[1], paths: Array(arguments[3...])), to: arguments[2])
     default:
       throw BuildFailure(
         """
         usage: ShaderCompiler compile ROOT SHADER.comp OUTPUT.swift GLSLC TOOLCHAIN PATH DATE
                ShaderCompiler table ROOT OUTPUT.swift SHADER.comp…
+               ShaderCompiler sources ROOT OUTPUT.swift FILE…
         """)
     }
   }

@@ -92,6 +92,29 @@ enum SwiftWriter {
       """
   }
 
+  /// The texts of GLSL files by their paths inside the folder, for what compiles them at run time.
+  static func sources(root: String, paths: [String]) throws(BuildFailure) -> String {
+    let prefix = root.hasSuffix("/") ? root : root + "/"
+    var entries: [String] = []
+    for path in paths.sorted() {
+      guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+        throw BuildFailure("\(path):1: error: cannot be read as UTF-8 text")
+      }
+      let name = path.hasPrefix(prefix) ? String(path.dropFirst(prefix.count)) : path
+      entries.append("    \(literal(name)): \(literal(text)),\n")
+    }
+    return """
+      \(header) the folder's GLSL files; a change here is lost.
+
+      /// The library's GLSL.
+      enum EmbeddedSources {
+        /// The texts by their paths inside the folder `Shaders`.
+        static let texts: [String: String] = [\(entries.isEmpty ? ":" : "\n" + entries.joined() + "  ")]
+      }
+
+      """
+  }
+
   /// The 64-bit FNV-1a hash: small, stable, and good enough to tell builds of a shader apart.
   static func fnv1a(_ bytes: some Sequence<UInt8>) -> UInt64 {
     bytes.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }

@@ -20,6 +20,8 @@ struct BenchCommand: AsyncParsableCommand {
     case decode
     /// Linear attention and its gated kin, likewise.
     case linear
+    /// Modifications in GLSL beside the library's options that say the same.
+    case custom
     /// Every family.
     case all
     /// The host's time alone: to plan, record and submit one attention.
@@ -55,7 +57,12 @@ struct BenchCommand: AsyncParsableCommand {
         vkattn bench decode --peers
         vkattn bench decode --shape S1,T4096,H32,G8,D128 --type f16 --type f32
         vkattn bench linear --model lightning,kda --shape B1,S4096,H8,D128
+        vkattn bench custom --filter 'custom/alibi/*'
         vkattn bench host
+
+      Custom times options of attention beside modifications in GLSL that say the same, by turns in one \
+      run, and how long the compiler takes; it has workloads and a table of its own, and --samples are \
+      pairs of runs.
 
       The exit status is 1 where a workload fails, and where none could run.
       """)
@@ -63,7 +70,7 @@ struct BenchCommand: AsyncParsableCommand {
   @Argument(
     help: ArgumentHelp(
       """
-      What is measured: attention, decode, linear, all, or host. By default attention, and with \
+      What is measured: attention, decode, linear, custom, all, or host. By default attention, and with \
       --filter or --full all.
       """))
   var subject: Subject?
@@ -183,10 +190,12 @@ struct BenchCommand: AsyncParsableCommand {
     if subject == .host, full || !filter.isEmpty || list {
       throw ValidationError("host has no workloads to select from")
     }
+    if subject == .custom { try validateCustom() }
     if failIfSlower, compare == nil { throw ValidationError("--fail-if-slower needs --compare") }
   }
 
   func run() async throws {
+    if subject == .custom { return try await runCustom() }
     let console = Console.current
     // Problems that no device could run are refused before one is opened.
     let workloads = try workloads()
@@ -247,7 +256,7 @@ struct BenchCommand: AsyncParsableCommand {
     case .attention: [AttentionWorkload.family]
     case .decode: [DecodeWorkload.family]
     case .linear: [LinearAttentionWorkload.family]
-    case .host: []
+    case .host, .custom: []
     case .all: Self.everyFamily
     case nil:
       filter.isEmpty && !full && !list ? [AttentionWorkload.family] : Self.everyFamily
@@ -310,7 +319,7 @@ struct BenchCommand: AsyncParsableCommand {
                 heads: shape.queryHeads, headSize: shape.headSize, type))
           }
         }
-      case .attention, .all, .host, nil:
+      case .attention, .custom, .all, .host, nil:
         (type.isEmpty ? [.f32] : type).map {
           BenchmarkWorkload(AttentionWorkload(shape, $0, isCausal: causal))
         }

@@ -22,6 +22,7 @@ struct CheckCommand: AsyncParsableCommand {
         vkattn check decode --all-paths
         vkattn check linear --all-paths
         vkattn check companions
+        vkattn check custom --all-paths
 
       A line for every case, with what it took, then a table of the worst errors. Ctrl-C ends the check \
       with the table so far. Where a path runs with its tuned tile and with another one, as with \
@@ -31,7 +32,8 @@ struct CheckCommand: AsyncParsableCommand {
       Statistics and merges have one shader each and take no path. The gates of statistics are 2e-5 \
       (of an entropy 2e-4 absolute), that of a merged log-sum-exp is 1e-5. Linear attention runs in each \
       of its forms where paths are named; its states have the gate of f32. Feature maps, norms with gates \
-      and short convolutions are checked with it, each on its only path. Companions run on every path.
+      and short convolutions are checked with it, each on its only path. Companions run on every path. Custom writes options of \
+      attention and decode as GLSL, compiles it with libshaderc and holds it against the options' reference.
 
       The exit status is 1 where a case fails, and where no case could run; 130 after Ctrl-C.
       """)
@@ -78,17 +80,21 @@ struct CheckCommand: AsyncParsableCommand {
     func decodes(_ choices: [AttentionPathChoice]) -> [CheckRun] {
       choices.flatMap { DecodeCheck.runs(depth, $0) }.filter { isAsked($0.id) }
     }
+    func customs(_ choices: [AttentionPathChoice]) -> [CheckRun] {
+      CustomCheck.runs(depth, choices).filter { isAsked($0.id) }
+    }
+    let named =
+      paths.allPaths
+      ? AttentionPath.allCases.map { AttentionPathChoice($0) }
+      : paths.path.isEmpty ? [.automatic] : paths.path
     let others =
       switch subject {
       case .attention: [CheckRun]()
       case .statistics: AttentionStatisticsCheck.runs(depth).filter { isAsked($0.id) }
       case .merge: StateMergeCheck.runs(depth).filter { isAsked($0.id) }
       case .companions: CompanionCheck.runs(depth).filter { isAsked($0.id) }
-      case .decode:
-        decodes(
-          paths.allPaths
-            ? AttentionPath.allCases.map { AttentionPathChoice($0) }
-            : paths.path.isEmpty ? [.automatic] : paths.path)
+      case .decode: decodes(named)
+      case .custom: customs(named)
       case .linear:
         (LinearAttentionCheck.runs(depth, paths.linearChoices) + LinearPartsCheck.runs(depth))
           .filter { isAsked($0.id) }
@@ -100,6 +106,7 @@ struct CheckCommand: AsyncParsableCommand {
     // The devices are closed before the log is read: the layers report what was leaked at their end.
     let (results, name) = try await check(log) { device in
       if subject == .decode { return (decodes(paths.choices(on: device)), []) }
+      if subject == .custom { return (customs(paths.choices(on: device)), []) }
       guard subject == .attention else { return (others, []) }
       return AttentionCheck.runs(attentions, paths.choices(on: device), on: device)
     }

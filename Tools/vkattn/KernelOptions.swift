@@ -24,6 +24,8 @@ enum CheckSubject: String, ExpressibleByArgument, CaseIterable {
   case linear
   /// The kernels around an attention: norms, matrix products, activations, sampling.
   case companions
+  /// Modifications of scores, masks and outputs in GLSL, compiled at run time.
+  case custom
 }
 
 /// Which ways of a kernel a command runs.

@@ -36,7 +36,7 @@ struct ReplayCommand: AsyncParsableCommand {
 
   private static let shippedCases = [
     "attention", "attention-options", "attention-varlen", "decode", "paged-decode", "mla-decode",
-    "linear-attention", "ssd",
+    "linear-attention", "ssd", "attention-custom",
   ].map { "Tests/Cases/\($0)" }
 
   /// The files named, with those of the folders among them in the order of their names.

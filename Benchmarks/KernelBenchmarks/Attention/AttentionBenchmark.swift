@@ -64,7 +64,10 @@ struct AttentionBenchmark: Sendable {
     }
   }
 
-  private func verify(
+  /// Holds rows of a result against the reference.
+  ///
+  /// - Throws: ``BenchmarkRefusal`` for a wrong result.
+  func verify(
     _ result: AttentionReadback, _ request: AttentionRequest, _ inputs: AttentionInputs
   ) throws -> (largest: Double, relative: Double, rowCount: Int) {
     if let stray = result.strayWrites.first { throw BenchmarkRefusal(description: stray) }

@@ -1,6 +1,7 @@
 import AttentionReference
 import CaseFiles
 import VulkanAttention
+import VulkanAttentionCustom
 
 /// What became of one case file on one path.
 public struct ReplayOutcome: Sendable {
@@ -88,17 +89,26 @@ public struct AttentionReplay: Sendable {
       return ended(.unsupported("\(error)"))
     }
     do {
-      let plan = try choice.plan(request, device: device.capabilities)
-      try plan.checkMemory(of: device.capabilities)
-      let tensors = try await AttentionTensors(inputs, for: plan, on: device)
-      try await AttentionKernel(plan, on: device).run(tensors.buffers)
+      let plan: AttentionPlan
+      let tensors: AttentionTensors
+      if let custom = try attentionCase.parameters.modifications() {
+        let kernel = try await CustomAttention(
+          request, score: custom.score, mask: custom.mask, on: device, path: choice.path,
+          tile: choice.tile)
+        plan = kernel.plan
+        try plan.checkMemory(of: device.capabilities)
+        tensors = try await AttentionTensors(inputs, for: plan, on: device)
+        try await kernel.run(tensors.buffers)
+      } else {
+        plan = try choice.plan(request, device: device.capabilities)
+        try plan.checkMemory(of: device.capabilities)
+        tensors = try await AttentionTensors(inputs, for: plan, on: device)
+        try await AttentionKernel(plan, on: device).run(tensors.buffers)
+      }
       return compare(
         try await tensors.read(), with: attentionCase, path: choice.name(of: plan))
-    } catch let error as AttentionError {
-      if case .pathUnavailable(_, let reason) = error { return ended(.skipped(reason)) }
-      return ended(.failed("\(error)"))
     } catch {
-      return ended(.failed("\(error)"))
+      return ended(.ofError(error))
     }
   }
 

@@ -28,6 +28,8 @@ public struct DecodeCheckCase: Sendable, Hashable {
   var fixedTiles = 0
   /// Groups of the lean mode; 0 for the plan's choice.
   var groups = 0
+  /// The name that the data belongs to; nil for the case's own.
+  var seed: String?
 
   /// The case's name, by which it is reported and can be run alone.
   public var id: String {
@@ -65,7 +67,7 @@ public struct DecodeCheckCase: Sendable, Hashable {
   /// Pages in an order of their own, with some that belong to no one.
   private func pages() throws(AttentionError) -> CachePageTable? {
     guard kind == .paged else { return nil }
-    var generator = SplitMix64(seed: "\(id) pages")
+    var generator = SplitMix64(seed: "\(seed ?? id) pages")
     let counts = lengths.map { ($0 + blockTokens - 1) / blockTokens }
     let order = (0..<Int32(pageCount)).shuffled(using: &generator)
     return try CachePageTable(
@@ -115,7 +117,7 @@ public struct DecodeCheckCase: Sendable, Hashable {
       mask: parts?.mask ?? (isCausal ? .causal : .none),
       scores: parts?.scores ?? AttentionScores(), operands: parts?.operands ?? [],
       returnsLogSumExp: true, keyRotation: rotation)
-    return DecodeProblem(request, lengths: lengths, pages: try pages(), seed: id)
+    return DecodeProblem(request, lengths: lengths, pages: try pages(), seed: seed ?? id)
   }
 }
 

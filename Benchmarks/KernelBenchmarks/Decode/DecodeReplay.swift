@@ -1,6 +1,7 @@
 import AttentionReference
 import CaseFiles
 import VulkanAttention
+import VulkanAttentionCustom
 
 /// Runs decode cases from files and compares with the answers they bring.
 public struct DecodeReplay: Sendable {
@@ -17,7 +18,8 @@ public struct DecodeReplay: Sendable {
   ) async -> ReplayOutcome {
     let attention = decodeCase.attention
     return await run(
-      decodeCase.file, decodeCase.operation, choice, mode: { decodeCase.mode(of: $0) },
+      decodeCase.file, decodeCase.operation, choice, attention.parameters,
+      mode: { decodeCase.mode(of: $0) },
       channels: attention.valueChannels, expectedO: attention.expectedO,
       expectedLSE: attention.expectedLSE,
       tolerances: (attention.oTolerance, attention.lseTolerance)
@@ -29,7 +31,7 @@ public struct DecodeReplay: Sendable {
     _ decodeCase: LatentDecodeCase, _ choice: AttentionPathChoice
   ) async -> ReplayOutcome {
     await run(
-      decodeCase.file, decodeCase.operation, choice, mode: { _ in nil },
+      decodeCase.file, decodeCase.operation, choice, nil, mode: { _ in nil },
       channels: decodeCase.latentChannels, expectedO: decodeCase.expectedO,
       expectedLSE: decodeCase.expectedLSE,
       tolerances: (decodeCase.oTolerance, decodeCase.lseTolerance)
@@ -38,6 +40,7 @@ public struct DecodeReplay: Sendable {
 
   private func run(
     _ file: String, _ operation: String, _ choice: AttentionPathChoice,
+    _ parameters: AttentionParameters?,
     mode: (DecodePlan) -> LeanSchedule.Mode?, channels: Int, expectedO: CaseTensor?,
     expectedLSE: CaseTensor?, tolerances: (o: Double, lse: Double),
     problem: () throws(AttentionError) -> DecodeProblem
@@ -62,19 +65,26 @@ public struct DecodeReplay: Sendable {
           made.request, device: device.capabilities, path: choice.path, tile: choice.tile,
           mode: mode)
       }
-      path = choice.tile == .tuned ? plan.path.rawValue : choice.description
       var problems: [String] = []
-      let result = try await made.run(
-        DecodeKernel(plan, on: device), on: device, problems: &problems)
+      let result: (output: [Float], logSumExp: [Float])
+      if let custom = try parameters?.modifications() {
+        let kernel = try await CustomDecode(
+          made.request, score: custom.score, mask: custom.mask, on: device, path: choice.path,
+          tile: choice.tile, mode: plan.mode)
+        plan = kernel.plan
+        result = try await made.run(kernel, on: device, problems: &problems)
+      } else {
+        result = try await made.run(
+          DecodeKernel(plan, on: device), on: device, problems: &problems)
+      }
+      path = choice.tile == .tuned ? plan.path.rawValue : choice.description
       var comparison = ReplayComparison(problems: problems)
       comparison.compare(
         o: result.output, lse: result.logSumExp, rows: 0..<result.output.count / channels,
         channels: channels, expectedO: expectedO, expectedLSE: expectedLSE, tolerances: tolerances)
       return comparison.outcome(file: file, operation: operation, path: path)
-    } catch AttentionError.pathUnavailable(_, let reason) {
-      return ended(.skipped(reason))
     } catch {
-      return ended(.failed("\(error)"))
+      return ended(.ofError(error))
     }
   }
 }

@@ -35,6 +35,17 @@ public enum AttentionNormalizer: Sendable, Hashable {
   var isExponential: Bool { self == .softmax || self == .softmaxOffByOne }
 }
 
+/// A score from another, of a pair of tokens: score, b, h, i, j.
+///
+/// Tokens count from the start of their sequence, batch entries are numbered in the whole problem.
+/// (`score_mod` of FlexAttention, Dong et al. 2024, arXiv:2412.05496.)
+public typealias ScoreFunction =
+  @Sendable (_ score: Double, _ batch: Int, _ head: Int, _ query: Int, _ key: Int) -> Double
+
+/// Whether a query sees a key: b, h, i, j, as in ``ScoreFunction``.
+public typealias MaskFunction =
+  @Sendable (_ batch: Int, _ head: Int, _ query: Int, _ key: Int) -> Bool
+
 /// Everything that changes the meaning of an attention, apart from its sizes.
 ///
 /// The defaults are plain attention: scale 1/√D, every key visible. In the formulas i is the query
@@ -48,7 +59,8 @@ public enum AttentionNormalizer: Sendable, Hashable {
 ///     s = softcap · tanh(s / softcap)
 ///     s = s + bias + keyBias + relativeBias[e] + gridBias − alibiSlope · |p − j|
 ///
-/// with `e = clamp(j − p, −relativeLeft, relativeRight) + relativeLeft`.
+/// with `e = clamp(j − p, −relativeLeft, relativeRight) + relativeLeft`, and then what
+/// ``scoreModification`` makes of it.
 public struct AttentionOptions: Sendable {
   // MARK: Visibility
 
@@ -99,6 +111,8 @@ public struct AttentionOptions: Sendable {
   public var treeTokens = 0
   /// What is known of blocks of queries and keys; nil for nothing.
   public var blockMap: BlockMap?
+  /// A rule of one's own: whether the query sees the key.
+  public var maskModification: MaskFunction?
 
   // MARK: Score
 
@@ -138,6 +152,8 @@ public struct AttentionOptions: Sendable {
   public var gridWidth = 0
   /// `[H]`: `slope · |p − j|` is taken from each score (ALiBi, arXiv:2108.12409).
   public var alibiSlopes: [Double]?
+  /// A step of one's own from a finished score to the one that takes its place. −inf hides the key.
+  public var scoreModification: ScoreFunction?
 
   // MARK: Row
 

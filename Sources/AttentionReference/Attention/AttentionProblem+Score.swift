@@ -18,6 +18,10 @@ extension AttentionProblem {
       if options.softcap > 0 { score = options.softcap * .tanh(score / options.softcap) }
       score += added(key: j, at: place)
       if score == -.infinity { continue }
+      if let modification = options.scoreModification {
+        score = modification(score, place.batch, place.head, place.token, j)
+        if score == -.infinity { continue }
+      }
       keys.append(j)
       scores.append(score)
     }

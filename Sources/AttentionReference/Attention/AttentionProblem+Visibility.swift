@@ -30,7 +30,7 @@ extension AttentionProblem {
       let start = tree.start(batch: place.batch, token: place.token, of: dimensions.queryTokens)
       if w >= 0 && tree.values[start + w / 8] >> (w % 8) & 1 == 0 { return false }
     }
-    return true
+    return options.maskModification?(place.batch, place.head, place.token, j) ?? true
   }
 
   /// Behind the query's causal block and not in the prefix.

@@ -176,6 +176,13 @@ extension AttentionOptions {
           return keyBias.values[start + keys.lowerBound..<start + keys.upperBound]
         }, heads: keyBias.heads)
     }
+    // A sequence is batch entry 0 of its own problem.
+    if let scoreModification {
+      options.scoreModification = { score, _, h, i, j in scoreModification(score, b, h, i, j) }
+    }
+    if let maskModification {
+      options.maskModification = { _, h, i, j in maskModification(b, h, i, j) }
+    }
     options.initialState = initialState.map { state in
       AttentionState(
         max: Array(state.max[elements(queries, heads)]),

@@ -12,6 +12,19 @@ public struct AttentionKeySource: Sendable {
   }
 }
 
+/// What a user's modifications read: their block, as the plan has room for, and the buffers it names.
+package struct CustomInputs: Sendable {
+  package var block: [UInt8]
+  package var buffers: [(name: String, buffer: DeviceBuffer, alignment: Int)]
+
+  package init(
+    block: [UInt8], buffers: [(name: String, buffer: DeviceBuffer, alignment: Int)]
+  ) {
+    self.block = block
+    self.buffers = buffers
+  }
+}
+
 /// The tensors of one attention in device memory.
 ///
 /// Each buffer begins at element [0, 0, 0, 0] of its tensor; the request says where the rows lie. Use
@@ -34,6 +47,8 @@ public struct AttentionBuffers: Sendable {
   /// Working memory of at least ``AttentionPlan/scratchByteCount`` bytes; its contents do not matter.
   /// Kernels that run one after the other can share it.
   public var scratch: DeviceBuffer?
+  /// What a user's modifications read.
+  package var custom: CustomInputs?
 
   /// Names the tensors.
   public init(
@@ -82,6 +97,10 @@ public struct AttentionBuffers: Sendable {
         "logSumExp", logSumExp, bytes: request.logSumExpByteCount, isWritten: true)
     }
     try bound.bind(request.operands, of: request, operands)
+    for item in custom?.buffers ?? [] {
+      try bound.bind(
+        item.name, item.buffer, bytes: item.buffer.byteCount, alignment: item.alignment)
+    }
     try bound.bindScratch(scratch, bytes: plan.scratchByteCount)
     try bound.checkOverlaps()
   }
@@ -98,6 +117,7 @@ public struct AttentionBuffers: Sendable {
       guard let buffer = operands[operand.kind] else { continue }
       accesses.append(operand.kind.isWritten ? .write(buffer) : .read(buffer))
     }
+    for item in custom?.buffers ?? [] { accesses.append(.read(item.buffer)) }
     return accesses
   }
 

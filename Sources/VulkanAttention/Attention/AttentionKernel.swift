@@ -1,3 +1,5 @@
+package import ShaderLibrary
+
 /// Tiled exact attention on one device, ready to be recorded or run.
 ///
 /// Safe to share between tasks: it holds a plan and pipelines, no buffers.
@@ -18,11 +20,18 @@ public final class AttentionKernel: Sendable {
   /// Prepares a plan on a device; compiles its pipeline where no one has before.
   ///
   /// - Throws: `AttentionError.pathUnavailable` or `device`.
-  public init(_ plan: AttentionPlan, on device: ComputeDevice) throws(AttentionError) {
+  public convenience init(_ plan: AttentionPlan, on device: ComputeDevice) throws(AttentionError) {
+    try self.init(plan, on: device, customShader: nil)
+  }
+
+  /// Prepares a plan whose shader may have a user's modifications.
+  package init(
+    _ plan: AttentionPlan, on device: ComputeDevice, customShader: ShaderBinary?
+  ) throws(AttentionError) {
     let request = plan.request
     self.plan = plan
     self.device = device
-    pipeline = try device.compiled(plan.pipelineDescription())
+    pipeline = try device.compiled(plan.pipelineDescription(customShader))
     if let packing = plan.packing {
       keyPacker = try device.compiled(
         packing.pipelineDescription(packing.key, request.keyType, request))
@@ -111,7 +120,8 @@ public final class AttentionKernel: Sendable {
           with: AttentionOptionBlock.bytes(
             request, operands: buffers.operands, keySources: buffers.keySources, layout: layout,
             scratch: buffers.scratch?.address ?? 0,
-            range: piece.keys.map { keyRange($0, piece, carry: carry?.address ?? 0) }))
+            range: piece.keys.map { keyRange($0, piece, carry: carry?.address ?? 0) },
+            custom: buffers.custom?.block ?? []))
       }
       if index == 0 { try prepare(buffers, block: block, into: recorder) }
 

@@ -33,10 +33,12 @@ struct AttentionOptionBlock {
   ///   - keySources: of a request that has them.
   ///   - scratch: the address of the scratch memory.
   ///   - range: what a piece does that is cut along the keys.
+  ///   - custom: the block of a user's modifications, which follows.
+  ///   - customOffset: where it lies instead, in bytes from this block.
   static func bytes(
     _ request: AttentionRequest, operands: [AttentionOperand.Kind: DeviceBuffer],
     keySources: [AttentionKeySource] = [], layout: AttentionScratch? = nil, scratch: UInt64 = 0,
-    range: KeyRange? = nil
+    range: KeyRange? = nil, custom: [UInt8] = [], customOffset: Int? = nil
   ) -> [UInt8] {
     var block = AttentionOptionBlock()
     var entries = [(address: UInt64, layout: OperandLayout?)](
@@ -76,7 +78,8 @@ struct AttentionOptionBlock {
       block.append(UInt32(0))
     }
     for scalar in [
-      mask.blockMapRows.trailingZeroBitCount, mask.blockMapKeys.trailingZeroBitCount, 0,
+      mask.blockMapRows.trailingZeroBitCount, mask.blockMapKeys.trailingZeroBitCount,
+      customOffset ?? layout?.customBlock?.lowerBound ?? 0,
     ] { block.append(Int32(scalar)) }
     block.append(range?.carryAddress ?? 0)
     if layout?.keySources != nil {
@@ -85,7 +88,7 @@ struct AttentionOptionBlock {
         block.append(request.valuesAreKeys ? source.key.address : source.value.address)
       }
     }
-    return block.bytes
+    return block.bytes + custom
   }
 
   private mutating func append<Value: FixedWidthInteger>(_ value: Value) {
@@ -102,6 +105,8 @@ struct AttentionScratch: Sendable, Hashable {
   let optionBlock: Range<Int>?
   /// The addresses of key sources, inside of ``optionBlock``.
   let keySources: Range<Int>?
+  /// The block of a user's modifications, behind the key sources in ``optionBlock``.
+  let customBlock: Range<Int>?
   /// The Transformer-XL term of every row and distance, f32.
   let relativeTerm: Range<Int>?
   /// What pieces along the keys leave for the next.
@@ -115,7 +120,7 @@ struct AttentionScratch: Sendable, Hashable {
 
   init(
     _ request: AttentionRequest, options: AttentionOptionBits, packing: AttentionPacking?,
-    carryByteCount: Int
+    carryByteCount: Int, customByteCount: Int = 0
   ) {
     var end = 0
     func take(_ byteCount: Int?) -> Range<Int>? {
@@ -126,7 +131,10 @@ struct AttentionScratch: Sendable, Hashable {
     }
     let sources =
       request.hasKeySources ? request.keyHeads * AttentionOptionBlock.sourceByteCount : 0
-    optionBlock = take(options.needsBlock ? AttentionOptionBlock.byteCount + sources : nil)
+    let needsBlock = options.needsBlock || customByteCount > 0
+    let ownByteCount = AttentionOptionBlock.byteCount + sources
+    optionBlock = take(needsBlock ? ownByteCount + customByteCount : nil)
+    customBlock = customByteCount > 0 ? ownByteCount..<ownByteCount + customByteCount : nil
     keySources =
       sources > 0
       ? AttentionOptionBlock.byteCount..<AttentionOptionBlock.byteCount + sources : nil

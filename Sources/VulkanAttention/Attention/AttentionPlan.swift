@@ -68,16 +68,33 @@ public struct AttentionPlan: Sendable, Hashable {
       operationsPerPiece: Self.operationsPerPiece(device))
   }
 
+  /// Plans for a shader with a user's modifications.
+  ///
+  /// - Parameters:
+  ///   - customByteCount: the size of their block, a multiple of 8.
+  ///   - excluded: paths that no plan may choose, with the reason.
+  package init(
+    _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath?,
+    tile: AttentionTileChoice = .tuned, tuning: Tuning, customByteCount: Int,
+    excluded: [AttentionPath: String] = [:]
+  ) throws(AttentionError) {
+    try self.init(
+      request, device: device, path: path, tile: tile, tuning: tuning,
+      operationsPerPiece: Self.operationsPerPiece(device), customByteCount: customByteCount,
+      excluded: excluded)
+  }
+
   /// Plans with a bound of one's own for the work of one submission.
   init(
     _ request: AttentionRequest, device: DeviceCapabilities, path: AttentionPath?,
-    tile: AttentionTileChoice, tuning: Tuning = .none, operationsPerPiece: Double
+    tile: AttentionTileChoice, tuning: Tuning = .none, operationsPerPiece: Double,
+    customByteCount: Int = 0, excluded: [AttentionPath: String] = [:]
   ) throws(AttentionError) {
     let chosen: (path: AttentionPath, tile: AttentionTile)
     var explanation: [String] = []
     var tuned: AttentionTile?
     if tile == .tuned, let (parameters, entry) = tuning.attention(request),
-      path == nil || path == parameters.path
+      path == nil || path == parameters.path, excluded[parameters.path] == nil
     {
       switch Self.tile(of: parameters.path, request, device, tile, parameters) {
       case .failure(let refusal):
@@ -101,6 +118,10 @@ public struct AttentionPlan: Sendable, Hashable {
     } else {
       var found: (path: AttentionPath, tile: AttentionTile)?
       for candidate in Self.preference(request, device) where found == nil {
+        if let reason = excluded[candidate.path] {
+          explanation.append("\(candidate.path.rawValue): cannot run: \(reason)")
+          continue
+        }
         switch Self.tile(of: candidate.path, request, device, tile) {
         case .failure(let refusal):
           explanation.append("\(candidate.path.rawValue): cannot run: \(refusal.reason)")
@@ -132,12 +153,20 @@ public struct AttentionPlan: Sendable, Hashable {
     scratch = AttentionScratch(
       request, options: options, packing: chosen.tile.packing,
       carryByteCount: isCutAlongKeys
-        ? chosen.tile.queryRows * (1 + request.valueHeadSize + chosen.tile.sumsPerRow) * 4 : 0)
+        ? chosen.tile.queryRows * (1 + request.valueHeadSize + chosen.tile.sumsPerRow) * 4 : 0,
+      customByteCount: customByteCount)
   }
 
+  /// The name of the plan's shader.
+  package var shaderName: String { tile.shaderName }
+
   /// The pipeline that runs the plan.
-  func pipelineDescription() throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(tile.shaderName) else {
+  ///
+  /// - Parameter customShader: the plan's shader with a user's modifications; nil for the library's own.
+  func pipelineDescription(
+    _ customShader: ShaderBinary? = nil
+  ) throws(AttentionError) -> PipelineDescription {
+    guard let shader = customShader ?? ShaderBinary.named(tile.shaderName) else {
       throw .pathUnavailable(path: path, reason: "this build has no shader \(tile.shaderName)")
     }
     var constants = tile.constants

@@ -34,7 +34,7 @@ struct DecodeWorkspaceLayout: Sendable, Hashable {
     }
     let isPaged = plan.request.keyCache.arrangement.kind == .paged
     let batch = plan.request.attention.batchSize
-    block = take(DecodeBlock.byteCount)
+    block = take(DecodeBlock.byteCount + plan.customByteCount)
     lengths = take(batch * 4)
     pageStarts = take(isPaged ? (batch + 1) * 4 : 0)
     pageIndices = take(isPaged ? pageIndexCount * 4 : 0)
@@ -64,16 +64,18 @@ struct DecodeBlock {
   ///   - operands: those of the request, where the shader reads them; `keyLengths` among them.
   ///   - workspace: the address of the working memory.
   ///   - pageStarts: the address of the page list's starts, 0 for none.
+  ///   - custom: the block of a user's modifications, behind the step's own.
   static func bytes(
     _ plan: DecodePlan, _ schedule: LeanSchedule, layout: DecodeWorkspaceLayout,
     operands: [AttentionOperand.Kind: DeviceBuffer], pages: CachePageTable?,
     pageStarts: UInt64, pageIndices: UInt64, pageIndexCount: Int, rotations: UInt64,
-    workspace: UInt64
+    workspace: UInt64, custom: [UInt8] = []
   ) -> [UInt8] {
     let request = plan.request
     var block = DecodeBlock()
     block.bytes.reserveCapacity(layout.uploadByteCount)
-    block.bytes += AttentionOptionBlock.bytes(request.attention, operands: operands)
+    block.bytes += AttentionOptionBlock.bytes(
+      request.attention, operands: operands, customOffset: byteCount)
     func address(_ range: Range<Int>) -> UInt64 { workspace + UInt64(range.lowerBound) }
     for address in [
       address(layout.segments), address(layout.groupStarts), address(layout.merges),
@@ -88,6 +90,7 @@ struct DecodeBlock {
       request.keyCache.heads, plan.rowTiles, plan.tile.rows, plan.tile.keys, schedule.groupCount,
       schedule.mergeCount, arrangement.blockTokens, arrangement.blockCount, pageIndexCount, 0,
     ] { block.append(UInt32(clamping: count)) }
+    block.bytes += custom
 
     block.append(at: layout.lengths, schedule.sequences.map(\.endKey))
     if let pages {

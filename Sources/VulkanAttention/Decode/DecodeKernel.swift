@@ -1,3 +1,5 @@
+package import ShaderLibrary
+
 /// The pages of a step's sequences.
 public enum DecodePages: Sendable {
   /// Checked on the host and uploaded with the step.
@@ -43,10 +45,17 @@ public final class DecodeKernel: Sendable {
   /// Prepares a plan on a device; compiles its pipelines where no one has before.
   ///
   /// - Throws: `AttentionError.pathUnavailable` or `device`.
-  public init(_ plan: DecodePlan, on device: ComputeDevice) throws(AttentionError) {
+  public convenience init(_ plan: DecodePlan, on device: ComputeDevice) throws(AttentionError) {
+    try self.init(plan, on: device, customShader: nil)
+  }
+
+  /// Prepares a plan whose shader may have a user's modifications.
+  package init(
+    _ plan: DecodePlan, on device: ComputeDevice, customShader: ShaderBinary?
+  ) throws(AttentionError) {
     self.plan = plan
     self.device = device
-    pipeline = try device.compiled(plan.pipelineDescription())
+    pipeline = try device.compiled(plan.pipelineDescription(customShader))
     mergePipeline = try device.compiled(plan.mergeDescription())
   }
 
@@ -79,6 +88,17 @@ public final class DecodeKernel: Sendable {
     _ schedule: LeanSchedule, pages: DecodePages? = nil,
     operands: [AttentionOperand.Kind: DeviceBuffer] = [:], rotations: DeviceBuffer? = nil,
     workspace: DeviceBuffer, into recorder: Recorder
+  ) throws(AttentionError) -> DecodeStep {
+    try prepare(
+      schedule, pages: pages, operands: operands, rotations: rotations, custom: nil,
+      workspace: workspace, into: recorder)
+  }
+
+  /// Appends the upload of a step whose kernel may have a user's modifications, which read `custom`.
+  package func prepare(
+    _ schedule: LeanSchedule, pages: DecodePages?,
+    operands: [AttentionOperand.Kind: DeviceBuffer], rotations: DeviceBuffer?,
+    custom: CustomInputs?, workspace: DeviceBuffer, into recorder: Recorder
   ) throws(AttentionError) -> DecodeStep {
     let attention = request.attention
     guard schedule.sequences.count == attention.batchSize,
@@ -128,6 +148,11 @@ public final class DecodeKernel: Sendable {
           "rotations", rotations, bytes: request.rotationByteCount,
           alignment: BoundBuffers.vectorAlignment))
     }
+    for item in custom?.buffers ?? [] {
+      inputs.append(
+        try bound.bind(
+          item.name, item.buffer, bytes: item.buffer.byteCount, alignment: item.alignment))
+    }
     try bound.checkOverlaps()
 
     var pageStarts: UInt64 = 0
@@ -147,7 +172,7 @@ public final class DecodeKernel: Sendable {
     let bytes = DecodeBlock.bytes(
       plan, schedule, layout: layout, operands: known, pages: table, pageStarts: pageStarts,
       pageIndices: pageIndices, pageIndexCount: pageIndexCount,
-      rotations: rotations?.address ?? 0, workspace: memory.address)
+      rotations: rotations?.address ?? 0, workspace: memory.address, custom: custom?.block ?? [])
     try wrappingDeviceErrors { () throws(VulkanError) in
       try recorder.upload(bytes, to: memory)
     }

@@ -47,6 +47,8 @@ public struct DecodePlan: Sendable, Hashable {
   let groupLimits: [Int]
   /// What the pipeline has to know of the request's options.
   let options: AttentionOptionBits
+  /// The size of the block of a user's modifications, 0 for none.
+  let customByteCount: Int
 
   /// Plans a request for a device.
   ///
@@ -67,10 +69,25 @@ public struct DecodePlan: Sendable, Hashable {
     tile choice: AttentionTileChoice = .tuned, mode: LeanSchedule.Mode? = nil,
     tuning: Tuning = .none
   ) throws(AttentionError) {
+    try self.init(
+      request, device: device, path: path, tile: choice, mode: mode, tuning: tuning,
+      customByteCount: 0)
+  }
+
+  /// Plans for a shader with a user's modifications.
+  ///
+  /// - Parameters:
+  ///   - customByteCount: the size of their block, a multiple of 8.
+  ///   - excluded: paths that no plan may choose, with the reason.
+  package init(
+    _ request: DecodeRequest, device: DeviceCapabilities, path: AttentionPath?,
+    tile choice: AttentionTileChoice = .tuned, mode: LeanSchedule.Mode?, tuning: Tuning,
+    customByteCount: Int, excluded: [AttentionPath: String] = [:]
+  ) throws(AttentionError) {
     var explanation: [String] = []
     var found: (path: AttentionPath, tile: DecodeTile)?
     if choice == .tuned, let (parameters, entry) = tuning.decode(request),
-      path == nil || path == parameters.path
+      path == nil || path == parameters.path, excluded[parameters.path] == nil
     {
       switch Self.tile(of: parameters.path, request, device, choice, parameters) {
       case .failure(let refusal):
@@ -88,6 +105,10 @@ public struct DecodePlan: Sendable, Hashable {
     let candidates =
       path.map { [(path: $0, reason: "asked for")] } ?? Self.preference(request, device)
     for candidate in candidates where found == nil {
+      if let reason = excluded[candidate.path] {
+        explanation.append("\(candidate.path.rawValue): cannot run: \(reason)")
+        continue
+      }
       switch Self.tile(of: candidate.path, request, device, choice) {
       case .failure(let refusal):
         if let path { throw .pathUnavailable(path: path, reason: refusal.reason) }
@@ -106,6 +127,7 @@ public struct DecodePlan: Sendable, Hashable {
     self.explanation = explanation
     groupLimits = device.maxWorkgroupCount
     options = AttentionOptionBits(request.attention).union(.keyRange)
+    self.customByteCount = customByteCount
     // A mode that no schedule takes is refused now, and not with the first lengths.
     _ = try LeanSchedule(
       sequences: [], keyHeads: 1, tileLength: found.tile.keys, mode: self.mode)
@@ -204,11 +226,18 @@ public struct DecodePlan: Sendable, Hashable {
   /// The bytes of a partial result.
   var slotByteCount: Int { tile.rows * (2 + request.attention.valueHeadSize) * 4 }
 
+  /// The name of the plan's shader.
+  package var shaderName: String { tile.shaderName }
+
   /// The pipeline that runs the plan.
-  func pipelineDescription() throws(AttentionError) -> PipelineDescription {
+  ///
+  /// - Parameter customShader: the plan's shader with a user's modifications; nil for the library's own.
+  func pipelineDescription(
+    _ customShader: ShaderBinary? = nil
+  ) throws(AttentionError) -> PipelineDescription {
     try description(
-      of: tile.shaderName, workgroupSize: tile.workgroupSize, subgroupSize: tile.subgroupSize,
-      constants: tile.constants)
+      of: tile.shaderName, customShader, workgroupSize: tile.workgroupSize,
+      subgroupSize: tile.subgroupSize, constants: tile.constants)
   }
 
   /// The pipeline that merges partial results.
@@ -221,9 +250,10 @@ public struct DecodePlan: Sendable, Hashable {
   private static let mergeWorkgroupSize = 32
 
   private func description(
-    of shaderName: String, workgroupSize: Int, subgroupSize: Int?, constants own: [String: UInt32]
+    of shaderName: String, _ customShader: ShaderBinary? = nil, workgroupSize: Int,
+    subgroupSize: Int?, constants own: [String: UInt32]
   ) throws(AttentionError) -> PipelineDescription {
-    guard let shader = ShaderBinary.named(shaderName) else {
+    guard let shader = customShader ?? ShaderBinary.named(shaderName) else {
       throw .pathUnavailable(path: path, reason: "this build has no shader \(shaderName)")
     }
     let attention = request.attention

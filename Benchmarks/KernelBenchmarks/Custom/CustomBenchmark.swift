@@ -1,0 +1,182 @@
+import AttentionReference
+import VulkanAttention
+import VulkanAttentionCustom
+
+/// An option of tiled attention beside the modification that says the same, known by its id:
+/// `custom/alibi/f32/B1-S1024-T1024-H8-G8-D64-E64`.
+public struct CustomWorkload: Sendable, Hashable {
+  /// The option.
+  public let option: AttentionCheckOption
+  /// The sizes.
+  public let shape: AttentionShape
+  /// The type of all tensors.
+  public let elementType: VulkanAttention.ElementType
+
+  /// A workload by its parts.
+  public init(
+    _ option: AttentionCheckOption, _ shape: AttentionShape,
+    _ elementType: VulkanAttention.ElementType
+  ) {
+    self.option = option
+    self.shape = shape
+    self.elementType = elementType
+  }
+
+  /// The workload's name.
+  public var id: String { "custom/\(option.rawValue)/\(elementType.rawValue)/\(shape)" }
+
+  /// The options that modifications can say.
+  public static let options = CustomEquivalent.options
+
+  /// What is timed where nothing else is asked.
+  public static let standard: [CustomWorkload] = workloads(
+    [.alibi, .softcap, .relativeBias, .window, .bias],
+    [AttentionShape(queryTokens: 1024, queryHeads: 8, headSize: 64)])
+
+  /// A few of them.
+  public static let quick: [CustomWorkload] = workloads(
+    [.alibi], [AttentionShape(queryTokens: 512, queryHeads: 8, headSize: 64)])
+
+  /// Workloads of some shapes.
+  public static func workloads(
+    _ options: [AttentionCheckOption], _ shapes: [AttentionShape]
+  ) -> [CustomWorkload] {
+    options.flatMap { option in
+      shapes.flatMap { shape in
+        [VulkanAttention.ElementType.f32, .f16].map { CustomWorkload(option, shape, $0) }
+      }
+    }
+  }
+}
+
+/// How a modification stands to the option that says the same, from interleaved runs.
+public struct CustomComparison: Sendable {
+  /// The workload's id.
+  public let id: String
+  /// The path that ran.
+  public let path: String
+  /// Seconds of the library's own option.
+  public let builtIn: SampleStatistics
+  /// Seconds of the modification.
+  public let custom: SampleStatistics
+  /// The modification's time over the option's, over the pairs of runs.
+  public let ratio: SampleStatistics
+  /// RMS(error)/RMS(reference) of o, of the option and of the modification.
+  public let errors: (builtIn: Double, custom: Double)
+  /// Seconds from the GLSL to the SPIR-V: by the compiler, and from a file that an earlier run left.
+  public let compilation: (first: Double, disk: Double)
+
+  /// The columns of ``row``.
+  public static let columns: [(title: String, alignment: TextTable.Alignment)] = [
+    ("workload", .left), ("path", .left), ("built-in", .right), ("snippet", .right),
+    ("ratio", .right), ("p10…p90", .right), ("errors", .left), ("compiled", .right),
+    ("from disk", .right),
+  ]
+
+  /// The comparison as a row of a table.
+  public var row: [String] {
+    [
+      id, path, Numbers.seconds(builtIn.median), Numbers.seconds(custom.median),
+      Numbers.fixed(ratio.median),
+      "\(Numbers.fixed(ratio.p10))…\(Numbers.fixed(ratio.p90))",
+      "\(Numbers.scientific(errors.builtIn)), \(Numbers.scientific(errors.custom))",
+      Numbers.seconds(compilation.first), Numbers.seconds(compilation.disk),
+    ]
+  }
+
+  /// The comparison as JSON, times in seconds.
+  public var json: JSONText {
+    [
+      "id": .string(id), "path": .string(path), "pairs": .integer(ratio.count),
+      "built_in_median": .number(builtIn.median), "custom_median": .number(custom.median),
+      "ratio_median": .number(ratio.median), "ratio_p10": .number(ratio.p10),
+      "ratio_p90": .number(ratio.p90), "built_in_error": .number(errors.builtIn),
+      "custom_error": .number(errors.custom), "compile": .number(compilation.first),
+      "compile_from_disk": .number(compilation.disk),
+    ]
+  }
+}
+
+/// Verifies and times modifications beside the options that say the same.
+public struct CustomBenchmark: Sendable {
+  private let device: ComputeDevice
+  private let pairs: Int
+  /// Both kernels run this often before they are timed.
+  private static let warmUps = 2
+
+  /// Benchmarks on a device with a number of pairs of runs.
+  public init(on device: ComputeDevice, pairs: Int = 15) {
+    self.device = device
+    self.pairs = pairs
+  }
+
+  /// Whether an error says that this machine cannot run a path, which is no fault of a kernel.
+  public static func cannotRun(_ error: any Error) -> Bool {
+    if case .skipped = ReplayOutcome.Verdict.ofError(error) { true } else { false }
+  }
+
+  /// Verifies both kernels and times them by turns.
+  ///
+  /// - Throws: ``BenchmarkRefusal`` for a wrong result, `AttentionError`, `CustomAttentionError`, `VulkanError`.
+  public func run(
+    _ workload: CustomWorkload, _ choice: AttentionPathChoice
+  ) async throws -> CustomComparison {
+    let ownCase = AttentionCheckCase(
+      "custom", workload.shape, workload.elementType, option: workload.option)
+    let request = try ownCase.request()
+    guard let equivalent = try CustomEquivalent(workload.option, request) else {
+      throw BenchmarkRefusal(description: "no modification says \(workload.option.rawValue)")
+    }
+    let plain = try AttentionCheckCase(
+      "custom", workload.shape, workload.elementType, isCausal: equivalent.isCausal
+    ).request()
+    let plan = try choice.plan(request, device: device.capabilities)
+    try plan.checkMemory(of: device.capabilities)
+    let inputs = ownCase.inputs(for: request)
+    let builtIn = try AttentionKernel(plan, on: device)
+    // The same path, so that the two differ in nothing else.
+    let custom = try await CustomAttention(
+      plain, score: equivalent.score, mask: equivalent.mask, output: equivalent.output, on: device,
+      path: plan.path, tile: choice.tile)
+    let own = try await AttentionTensors(inputs, for: plan, on: device)
+    let others = try await AttentionTensors(
+      AttentionInputs(query: inputs.query, key: inputs.key, value: inputs.value),
+      for: custom.plan, on: device)
+    let buffers = try await equivalent.upload(inputs.operands, to: device)
+
+    let verifier = AttentionBenchmark(on: device)
+    try await builtIn.run(own.buffers)
+    try await custom.run(others.buffers, userBuffers: buffers, scalars: equivalent.scalars)
+    let ownError = try verifier.verify(try await own.read(), request, inputs).relative
+    let customError = try verifier.verify(try await others.read(), request, inputs).relative
+
+    let stopwatch = Stopwatch(device: device, options: TimingOptions())
+    func first() throws -> Double {
+      try stopwatch.once { try builtIn.record(own.buffers, into: $0) }
+    }
+    func second() throws -> Double {
+      try stopwatch.once {
+        try custom.record(
+          others.buffers, userBuffers: buffers, scalars: equivalent.scalars, into: $0)
+      }
+    }
+    for _ in 0..<Self.warmUps { _ = (try first(), try second()) }
+    var times: (builtIn: [Double], custom: [Double]) = ([], [])
+    for pair in 0..<pairs {
+      // Each goes first as often as the other.
+      if pair % 2 == 0 { times.builtIn.append(try first()) }
+      times.custom.append(try second())
+      if pair % 2 == 1 { times.builtIn.append(try first()) }
+    }
+    guard let ownTimes = SampleStatistics(times.builtIn),
+      let customTimes = SampleStatistics(times.custom),
+      let ratio = SampleStatistics(zip(times.custom, times.builtIn).map { $0 / $1 })
+    else { throw BenchmarkRefusal(description: "no sample was taken") }
+    return CustomComparison(
+      id: workload.id, path: choice.name(of: plan), builtIn: ownTimes, custom: customTimes,
+      ratio: ratio, errors: (ownError, customError),
+      compilation: try await CustomCompiler.compilationSeconds(
+        of: custom.plan.shaderName, score: equivalent.score, mask: equivalent.mask,
+        output: equivalent.output))
+  }
+}
