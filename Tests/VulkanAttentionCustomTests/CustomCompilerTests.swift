@@ -27,15 +27,17 @@ struct CustomCompilerTests {
   }
 
   @Test("A missing library is an error that names the package") func missingLibrary() async throws {
-    let compiler = CustomCompiler(directory: nil, libraries: ["libnot-there.so.9"])
+    let names = ["libnot-there.so.9", "libnor-this.so"]
+    let compiler = CustomCompiler(directory: nil, libraries: names)
     let error = await #expect(throws: CustomAttentionError.self) {
       try await compiler.compile(try source("return score;"))
     }
-    guard case .compilerMissing(let tried, _, let package) = error else {
+    guard case .compilerMissing(let tried, let reason, let package) = error else {
       Issue.record("\(String(describing: error))")
       return
     }
-    #expect(tried == ["libnot-there.so.9"])
+    #expect(tried == names)
+    for name in names { #expect(reason.contains(name)) }
     #expect(package.contains("libshaderc1"))
   }
 

@@ -80,11 +80,12 @@ struct ShadercLibrary: @unchecked Sendable {
 
   /// - Throws: `compilerMissing`.
   init(libraries: [String] = defaultLibraries) throws(CustomAttentionError) {
-    var reason = "no library named"
+    // Of every one: a library that is there and broken matters more than the names behind it.
+    var reasons: [String] = []
     for library in libraries {
       // Never closed: function pointers stay.
       guard let handle = dlopen(library, RTLD_NOW | RTLD_LOCAL) else {
-        reason = dlerror().map { String(cString: $0) } ?? "unknown reason"
+        reasons.append(dlerror().map { String(cString: $0) } ?? "\(library): unknown reason")
         continue
       }
       var missing: String?
@@ -110,7 +111,7 @@ struct ShadercLibrary: @unchecked Sendable {
         let message = function("shaderc_result_get_error_message", as: Text.self),
         let version = function("shaderc_get_spv_version", as: Version.self)
       else {
-        reason = "\(library) has no \(missing ?? "function")"
+        reasons.append("\(library) has no \(missing ?? "function")")
         continue
       }
       self.makeCompiler = makeCompiler
@@ -154,7 +155,10 @@ struct ShadercLibrary: @unchecked Sendable {
         "\(file) \(isKnown ? attributes.st_size : 0) \(date.tv_sec).\(date.tv_nsec) \(number).\(revision)"
       return
     }
-    throw .compilerMissing(tried: libraries, reason: reason, package: Self.package)
+    throw .compilerMissing(
+      tried: libraries,
+      reason: reasons.isEmpty ? "no library named" : reasons.joined(separator: "; "),
+      package: Self.package)
   }
 
   /// Compiles a compute shader for Vulkan 1.2, the floor of the library. Blocks.
