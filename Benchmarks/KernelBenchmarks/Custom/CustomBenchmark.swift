@@ -11,27 +11,33 @@ public struct CustomWorkload: Sendable, Hashable {
   public let shape: AttentionShape
   /// The type of all tensors.
   public let elementType: VulkanAttention.ElementType
+  /// The keys that a query sees in a window; nil for those of the check.
+  public let window: Int?
 
   /// A workload by its parts.
   public init(
     _ option: AttentionCheckOption, _ shape: AttentionShape,
-    _ elementType: VulkanAttention.ElementType
+    _ elementType: VulkanAttention.ElementType, window: Int? = nil
   ) {
     self.option = option
+    self.window = window
     self.shape = shape
     self.elementType = elementType
   }
 
   /// The workload's name.
-  public var id: String { "custom/\(option.rawValue)/\(elementType.rawValue)/\(shape)" }
+  public var id: String {
+    let name = option.rawValue + (window.map { "\($0)" } ?? "")
+    return "custom/\(name)/\(elementType.rawValue)/\(shape)"
+  }
 
   /// The options that modifications can say.
   public static let options = CustomEquivalent.options
 
   /// What is timed where nothing else is asked.
   public static let standard: [CustomWorkload] = workloads(
-    [.alibi, .softcap, .relativeBias, .window, .bias],
-    [AttentionShape(queryTokens: 1024, queryHeads: 8, headSize: 64)])
+    [.alibi, .softcap, .relativeBias, .topLeft, .window, .bias],
+    [AttentionShape(queryTokens: 2048, queryHeads: 8, headSize: 64)])
 
   /// A few of them.
   public static let quick: [CustomWorkload] = workloads(
@@ -43,7 +49,9 @@ public struct CustomWorkload: Sendable, Hashable {
   ) -> [CustomWorkload] {
     options.flatMap { option in
       shapes.flatMap { shape in
-        [VulkanAttention.ElementType.f32, .f16].map { CustomWorkload(option, shape, $0) }
+        [VulkanAttention.ElementType.f32, .f16].map {
+          CustomWorkload(option, shape, $0, window: option == .window ? 256 : nil)
+        }
       }
     }
   }
@@ -61,6 +69,8 @@ public struct CustomComparison: Sendable {
   public let custom: SampleStatistics
   /// The modification's time over the option's, over the pairs of runs.
   public let ratio: SampleStatistics
+  /// Seconds of the map of a mask's blocks, which is computed once and not counted; nil without a mask.
+  public let blockMap: Double?
   /// RMS(error)/RMS(reference) of o, of the option and of the modification.
   public let errors: (builtIn: Double, custom: Double)
   /// Seconds from the GLSL to the SPIR-V: by the compiler, and from a file that an earlier run left.
@@ -69,7 +79,8 @@ public struct CustomComparison: Sendable {
   /// The columns of ``row``.
   public static let columns: [(title: String, alignment: TextTable.Alignment)] = [
     ("workload", .left), ("path", .left), ("built-in", .right), ("snippet", .right),
-    ("ratio", .right), ("p10…p90", .right), ("errors", .left), ("compiled", .right),
+    ("ratio", .right), ("p10…p90", .right), ("block map", .right), ("errors", .left),
+    ("compiled", .right),
     ("from disk", .right),
   ]
 
@@ -79,6 +90,7 @@ public struct CustomComparison: Sendable {
       id, path, Numbers.seconds(builtIn.median), Numbers.seconds(custom.median),
       Numbers.fixed(ratio.median),
       "\(Numbers.fixed(ratio.p10))…\(Numbers.fixed(ratio.p90))",
+      blockMap.map { Numbers.seconds($0) } ?? "",
       "\(Numbers.scientific(errors.builtIn)), \(Numbers.scientific(errors.custom))",
       Numbers.seconds(compilation.first), Numbers.seconds(compilation.disk),
     ]
@@ -91,7 +103,8 @@ public struct CustomComparison: Sendable {
       "built_in_median": .number(builtIn.median), "custom_median": .number(custom.median),
       "ratio_median": .number(ratio.median), "ratio_p10": .number(ratio.p10),
       "ratio_p90": .number(ratio.p90), "built_in_error": .number(errors.builtIn),
-      "custom_error": .number(errors.custom), "compile": .number(compilation.first),
+      "custom_error": .number(errors.custom), "block_map": blockMap.map { .number($0) } ?? .null,
+      "compile": .number(compilation.first),
       "compile_from_disk": .number(compilation.disk),
     ]
   }
@@ -123,13 +136,13 @@ public struct CustomBenchmark: Sendable {
   ) async throws -> CustomComparison {
     let ownCase = AttentionCheckCase(
       "custom", workload.shape, workload.elementType, option: workload.option)
-    let request = try ownCase.request()
+    let request = try workload.request(ownCase.request())
     guard let equivalent = try CustomEquivalent(workload.option, request) else {
       throw BenchmarkRefusal(description: "no modification says \(workload.option.rawValue)")
     }
     let plain = try AttentionCheckCase(
       "custom", workload.shape, workload.elementType, isCausal: equivalent.isCausal
-    ).request()
+    ).request().withBlockMap(equivalent.mask != nil)
     let plan = try choice.plan(request, device: device.capabilities)
     try plan.checkMemory(of: device.capabilities)
     let inputs = ownCase.inputs(for: request)
@@ -140,11 +153,13 @@ public struct CustomBenchmark: Sendable {
       path: plan.path, tile: choice.tile)
     let own = try await AttentionTensors(inputs, for: plan, on: device)
     let others = try await AttentionTensors(
-      AttentionInputs(query: inputs.query, key: inputs.key, value: inputs.value),
+      AttentionInputs(
+        query: inputs.query, key: inputs.key, value: inputs.value, operands: plain.unknownBlocks),
       for: custom.plan, on: device)
     let buffers = try await equivalent.upload(inputs.operands, to: device)
+    let mapSeconds = try await computeMap(equivalent, plain, others, buffers)
 
-    let verifier = AttentionBenchmark(on: device)
+    let verifier = AttentionBenchmark(on: device, tuning: .none)
     try await builtIn.run(own.buffers)
     try await custom.run(others.buffers, userBuffers: buffers, scalars: equivalent.scalars)
     let ownError = try verifier.verify(try await own.read(), request, inputs).relative
@@ -174,9 +189,67 @@ public struct CustomBenchmark: Sendable {
     else { throw BenchmarkRefusal(description: "no sample was taken") }
     return CustomComparison(
       id: workload.id, path: choice.name(of: plan), builtIn: ownTimes, custom: customTimes,
-      ratio: ratio, errors: (ownError, customError),
+      ratio: ratio, blockMap: mapSeconds, errors: (ownError, customError),
       compilation: try await CustomCompiler.compilationSeconds(
         of: custom.plan.shaderName, score: equivalent.score, mask: equivalent.mask,
         output: equivalent.output))
+  }
+  /// Computes the block map of a mask, twice.
+  ///
+  /// - Returns: seconds of the second time; nil where there is no mask.
+  private func computeMap(
+    _ equivalent: CustomEquivalent, _ request: AttentionRequest, _ tensors: AttentionTensors,
+    _ buffers: [String: DeviceBuffer]
+  ) async throws -> Double? {
+    guard let mask = equivalent.mask else { return nil }
+    let map = try await CustomBlockMap(request, mask: mask, on: device)
+    let scratch = try device.makeBuffer(byteCount: map.scratchByteCount)
+    let stopwatch = Stopwatch(device: device, options: TimingOptions())
+    func seconds() throws -> Double {
+      try stopwatch.once {
+        try map.record(
+          operands: tensors.buffers.operands, userBuffers: buffers, scalars: equivalent.scalars,
+          scratch: scratch, into: $0)
+      }
+    }
+    _ = try seconds()
+    return try seconds()
+  }
+}
+
+extension CustomWorkload {
+  /// The option's problem with the workload's own window.
+  fileprivate func request(_ request: AttentionRequest) throws -> AttentionRequest {
+    guard let window else { return request }
+    var mask = request.mask
+    mask.windowLeft = window - 1
+    return try request.replacing(mask, operands: request.operands)
+  }
+}
+
+extension AttentionRequest {
+  /// The same problem with another mask and other operands; only for requests of plain tensors.
+  fileprivate func replacing(
+    _ mask: AttentionMask, operands: [AttentionOperand]
+  ) throws(AttentionError) -> AttentionRequest {
+    try AttentionRequest(
+      batchSize: batchSize, queryTokens: queryTokens, keyTokens: keyTokens, queryHeads: queryHeads,
+      keyHeads: keyHeads, headSize: headSize, valueHeadSize: valueHeadSize,
+      elementType: elementType, scale: scale, mask: mask, scores: scores, operands: operands,
+      returnsLogSumExp: returnsLogSumExp)
+  }
+
+  /// The same problem with a map of blocks of 64 by 64.
+  fileprivate func withBlockMap(_ hasMap: Bool) throws(AttentionError) -> AttentionRequest {
+    guard hasMap else { return self }
+    var mask = mask
+    (mask.blockMapRows, mask.blockMapKeys) = (64, 64)
+    return try replacing(mask, operands: operands + [AttentionOperand(.blockMap)])
+  }
+
+  /// A map that knows nothing yet, where the request has one.
+  fileprivate var unknownBlocks: [AttentionOperand.Kind: [UInt8]] {
+    guard operand(.blockMap) != nil else { return [:] }
+    return [.blockMap: memory([Int32](repeating: 1, count: byteCount(of: .blockMap) / 4))]
   }
 }

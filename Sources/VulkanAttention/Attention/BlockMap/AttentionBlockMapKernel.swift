@@ -24,7 +24,7 @@ public final class AttentionBlockMapKernel: Sendable {
   /// Bytes of scratch memory that the kernel needs while it runs.
   public var scratchByteCount: Int { scratch.byteCount }
 
-  static let shaderName = "attention_block_map"
+  package static let shaderName = "attention_block_map"
   /// Rows that are looked at at once; blocks have no fewer. Not measured on a GPU.
   static let workgroupSize = 64
 
@@ -44,15 +44,13 @@ public final class AttentionBlockMapKernel: Sendable {
   public convenience init(
     _ request: AttentionRequest, on device: ComputeDevice
   ) throws(AttentionError) {
-    try self.init(
-      request, on: device,
-      operationsPerPiece: AttentionPlan.operationsPerPiece(device.capabilities))
+    try self.init(request, on: device, operationsPerPiece: nil)
   }
 
   /// Prepares the kernel with a bound of one's own for the work of one submission, and with a shader that may have
   /// a user's mask.
   package init(
-    _ request: AttentionRequest, on device: ComputeDevice, operationsPerPiece: Double,
+    _ request: AttentionRequest, on device: ComputeDevice, operationsPerPiece: Double? = nil,
     customShader: ShaderBinary? = nil, customByteCount: Int = 0
   ) throws(AttentionError) {
     guard let operand = request.operand(.blockMap), let layout = request.layout(of: operand) else {
@@ -68,7 +66,8 @@ public final class AttentionBlockMapKernel: Sendable {
     self.layout = layout
     // The shifts of the blocks are there, whatever the masks are.
     scratch = AttentionScratch(
-      request, options: options.union(.blockMap), packing: nil, carryByteCount: 0)
+      request, options: options.union(.blockMap), packing: nil, carryByteCount: 0,
+      customByteCount: customByteCount)
     var constants = options.constants
     constants["local_size_x"] = UInt32(Self.workgroupSize)
     let shader =
@@ -80,7 +79,9 @@ public final class AttentionBlockMapKernel: Sendable {
         * ceilingDivide(request.keyTokens, mask.blockMapKeys),
       heads: operand.shared.contains(.heads) ? 1 : request.queryHeads,
       batches: operand.shared.contains(.batch) ? 1 : request.batchSize,
-      groupLimits: device.capabilities.maxWorkgroupCount, budget: operationsPerPiece, keys: nil
+      groupLimits: device.capabilities.maxWorkgroupCount,
+      budget: operationsPerPiece ?? AttentionPlan.operationsPerPiece(device.capabilities),
+      keys: nil
     ) { tiles in
       // A look-up of a byte mask is some ten operations.
       10 * Double(tiles.count * mask.blockMapRows * mask.blockMapKeys)
@@ -99,7 +100,15 @@ public final class AttentionBlockMapKernel: Sendable {
     operands: [AttentionOperand.Kind: DeviceBuffer], scratch: DeviceBuffer?,
     into recorder: Recorder
   ) throws(AttentionError) {
-    let bindings = try Bindings(operands, scratch, for: self)
+    try record(operands: operands, scratch: scratch, custom: nil, into: recorder)
+  }
+
+  /// The same with what a user's mask reads.
+  package func record(
+    operands: [AttentionOperand.Kind: DeviceBuffer], scratch: DeviceBuffer?,
+    custom: CustomInputs?, into recorder: Recorder
+  ) throws(AttentionError) {
+    let bindings = try Bindings(operands, scratch, custom, for: self)
     for index in pieces.indices { try record(pieceAt: index, bindings, into: recorder) }
   }
 
@@ -109,7 +118,15 @@ public final class AttentionBlockMapKernel: Sendable {
   public func run(
     operands: [AttentionOperand.Kind: DeviceBuffer], scratch: DeviceBuffer?
   ) async throws(AttentionError) {
-    let bindings = try Bindings(operands, scratch, for: self)
+    try await run(operands: operands, scratch: scratch, custom: nil)
+  }
+
+  /// The same with what a user's mask reads.
+  package func run(
+    operands: [AttentionOperand.Kind: DeviceBuffer], scratch: DeviceBuffer?,
+    custom: CustomInputs?
+  ) async throws(AttentionError) {
+    let bindings = try Bindings(operands, scratch, custom, for: self)
     try await device.runPieces(pieces.count, progress: nil) {
       (index, recorder) throws(AttentionError) in
       try record(pieceAt: index, bindings, into: recorder)
@@ -150,10 +167,11 @@ public final class AttentionBlockMapKernel: Sendable {
     let map: DeviceBuffer
     let masks: [AttentionOperand.Kind: DeviceBuffer]
     let scratch: DeviceBuffer?
+    let custom: CustomInputs?
 
     init(
       _ operands: [AttentionOperand.Kind: DeviceBuffer], _ scratch: DeviceBuffer?,
-      for kernel: AttentionBlockMapKernel
+      _ custom: CustomInputs?, for kernel: AttentionBlockMapKernel
     ) throws(AttentionError) {
       var bound = BoundBuffers(on: kernel.device)
       let request = kernel.request
@@ -167,6 +185,11 @@ public final class AttentionBlockMapKernel: Sendable {
       self.masks = try bound.bind(
         request.operands.filter { masks.contains($0.kind) }, of: request,
         operands.filter { masks.contains($0.key) })
+      for item in custom?.buffers ?? [] {
+        try bound.bind(
+          item.name, item.buffer, bytes: item.buffer.byteCount, alignment: item.alignment)
+      }
+      self.custom = custom
       self.scratch = try bound.bindScratch(scratch, bytes: kernel.scratchByteCount)
       try bound.checkOverlaps()
     }
@@ -185,7 +208,8 @@ public final class AttentionBlockMapKernel: Sendable {
         try recorder.update(
           block,
           with: AttentionOptionBlock.bytes(
-            request, operands: bindings.masks, layout: self.scratch, scratch: scratch.address))
+            request, operands: bindings.masks, layout: self.scratch, scratch: scratch.address,
+            custom: bindings.custom?.block ?? []))
       }
       var constants = AttentionPushConstants(
         request, q: 0, k: 0, v: 0, o: bindings.map.address, lse: 0, options: block.address,
@@ -198,7 +222,8 @@ public final class AttentionBlockMapKernel: Sendable {
         pipeline, pushConstants: constants,
         groups: WorkgroupCount(
           x: piece.tiles.count, y: piece.heads.count, z: piece.batches.count),
-        accesses: [.write(bindings.map), .read(block)] + bindings.masks.values.map { .read($0) })
+        accesses: [.write(bindings.map), .read(block)] + bindings.masks.values.map { .read($0) }
+          + (bindings.custom?.buffers ?? []).map { .read($0.buffer) })
     }
   }
 }
