@@ -86,10 +86,11 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       request, device: device, form: form, path: path, tuning: tuning, bounds: Bounds(device))
   }
 
-  /// Plans with bounds of one's own.
+  /// Plans with bounds, and fragments of matrices, of one's own.
   init(
     _ request: LinearAttentionRequest, device: DeviceCapabilities, form: LinearAttentionForm?,
-    path: AttentionPath?, tuning: Tuning = .none, bounds: Bounds
+    path: AttentionPath?, fragment: AttentionTileChoice = .tuned, tuning: Tuning = .none,
+    bounds: Bounds
   ) throws(AttentionError) {
     self.request = request
     let tuned = Self.tuned(request, device, form, path, tuning)
@@ -98,7 +99,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
     if let choice = tuned?.choice {
       chosen = choice
     } else {
-      chosen = try Self.choose(request, device, form, path)
+      chosen = try Self.choose(request, device, form, path, fragment)
       chosen.explanation = (tuned.map { [$0.explanation] } ?? []) + chosen.explanation
     }
     self.form = chosen.form
@@ -165,7 +166,9 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       "ALIGNED": request.isAligned ? 1 : 0,
       "UPDATES": UInt32(request.updatesPerToken),
     ]
-    if form == .chunk {
+    if let matrix = tile.matrix {
+      constants.merge(Self.matrixConstants(matrix, isOnes: isOnes)) { $1 }
+    } else if form == .chunk {
       constants["BLOCK_ROWS"] = UInt32(tile.blockRows)
       if stage.shaderName == LinearAttentionCutter.chunkShader {
         constants["COLUMNS"] = UInt32(tile.columns)
@@ -195,6 +198,10 @@ public struct LinearAttentionTile: Sendable, Hashable {
   public let blockRows: Int
   /// The subgroup size that the kernel relies on; nil where any will do.
   public let subgroupSize: Int?
+  /// What is beside on matrix units.
+  var matrix: LinearAttentionPlan.MatrixTile?
+  /// The shader that runs on them.
+  var matrixShader: String?
 
   /// Columns of the state that one workgroup holds.
   public var columnsPerWorkgroup: Int { workgroupSize / lanes * columns }
