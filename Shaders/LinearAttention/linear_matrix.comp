@@ -531,7 +531,10 @@ void main() {
   const uint count = tokenEnd - tokenBegin;
   uint parity = 0;
   float partFactor = 1;  // what the decays of the part make
-  for (chunkStart = 0; chunkStart < count; chunkStart += CHUNK) {
+  chunkStart = 0;
+  // Where there is no token there is one chunk all the same, of none: lavapipe (Mesa 26.1.6) crashes on a loop with
+  // barriers that no lane enters.
+  for (;;) {
     chunkTokens = min(CHUNK, count - chunkStart);
     if (KEYS_SCALED || VALUES_SCALED) { findExponents(parity); }
     stageKeys();
@@ -569,8 +572,10 @@ void main() {
         weighValues(parity);
         barrier();
       }
-      const float factor = WEIGHTED ? decayFromStart(chunkTokens - 1) : 1.0;
-      updateState(factor, keyExponent + valueExponent + (WEIGHTED ? weightExponent(parity) : 0));
+      const bool isEmpty = chunkTokens == 0;
+      const float factor = WEIGHTED && !isEmpty ? decayFromStart(chunkTokens - 1) : 1.0;
+      const int exponent = keyExponent + valueExponent + (WEIGHTED ? weightExponent(parity) : 0);
+      updateState(factor, isEmpty ? 0 : exponent);
       partFactor *= factor;
       if (READS) {
         if (gl_LocalInvocationIndex == 0) { stateMaximum[parity] = 0; }
@@ -579,6 +584,8 @@ void main() {
     }
     barrier();
     if (UPDATES_STATE) { parity ^= 1; }
+    chunkStart += CHUNK;
+    if (chunkStart >= count) { break; }
   }
 
   // One after the other in a loop, so that drivers compile it once.

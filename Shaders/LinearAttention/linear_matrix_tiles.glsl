@@ -244,7 +244,7 @@ uvec4 loadHalves(uint64_t row, uint channel, const uint size, bool isAligned) {
 
 /// 8 numbers of 16 bits of token t of the chunk, 0 behind its last one.
 uvec4 loadUnit(Walk walk, uint t, uint channel, const uint size, bool isAligned) {
-  const uint64_t row = walk.at + uint64_t(chunkStart + min(t, chunkTokens - 1)) * walk.step;
+  const uint64_t row = walk.at + uint64_t(chunkStart + min(t, max(chunkTokens, 1) - 1)) * walk.step;
   const uvec4 words = loadHalves(row, channel, size, isAligned);
   return t < chunkTokens ? words : uvec4(0);
 }

@@ -167,7 +167,7 @@ struct LinearMatrixTests {
   }
 
   /// bf16 has the range that f16 lacks: chunks of any size are multiplied to fit, and their products back.
-  @Test(arguments: [Float(1), 0x1p-20, 0x1p24])
+  @Test(arguments: [Float(1), 0x1p-20, 0x1p16])
   func brainFloats(_ magnitude: Float) async throws {
     for (model, output) in [(WholeStateModel.linearAttention, ElementType.f32), (.mamba2, .bf16)] {
       var problem = try model.problem(tokens: 140, type: .bf16, output: output)
