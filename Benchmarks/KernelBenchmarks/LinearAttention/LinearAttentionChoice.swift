@@ -16,7 +16,7 @@ public struct LinearAttentionChoice: Sendable, Hashable, CustomStringConvertible
   /// Every way there is.
   public static let all = [
     LinearAttentionChoice(.recurrent, .row), LinearAttentionChoice(.recurrent, .subgroup),
-    LinearAttentionChoice(.chunk, .row),
+    LinearAttentionChoice(.chunk, .row), LinearAttentionChoice(.chunk, .matrix),
   ]
 
   /// The ways that run a path in place of an attention's.

@@ -7,6 +7,7 @@ struct LinearAttentionCutter {
   static let chunkShader = "linear_chunk"
   static let scanShader = "linear_scan"
   static let stepShader = "linear_step"
+  static let matrixScanShader = "linear_matrix_scan"
 
   let request: LinearAttentionRequest
   let form: LinearAttentionForm
@@ -70,7 +71,7 @@ struct LinearAttentionCutter {
     // The fewest tokens that are worth a dispatch.
     let fewest = min(request.longestSequence, 64)
     var most = min(bounds.operations / perToken, 1e12)
-    if form == .chunk {
+    if form == .chunk, tile.matrix == nil {
       let tokensPerBlock = Double(tile.blockRows) / Double(rowsPerToken)
       most = min(most, Double(bounds.recordBytes / perBlock) * tokensPerBlock)
     }
@@ -100,9 +101,13 @@ struct LinearAttentionCutter {
     ceilingDivide(tokens * Self.rowsPerToken(request), tile.blockRows)
   }
 
-  /// Bytes of the prepared blocks of one dispatch.
+  /// Bytes of the prepared blocks of one dispatch, or of what takes their place.
   var recordByteCount: Int {
     guard form == .chunk else { return 0 }
+    // On matrix units a part leaves one number, what its decays make together.
+    if tile.matrix != nil {
+      return partCount == 1 ? 0 : sequencesAtOnce * headsAtOnce * partCount * 4
+    }
     let perPart = ceilingDivide(blocks(tokensAtOnce), partCount)
     return sequencesAtOnce * headsAtOnce * perPart * partCount
       * Self.recordFloats(request, blockRows: tile.blockRows) * 4
@@ -171,19 +176,21 @@ struct LinearAttentionCutter {
         return [dispatch(recurrentShader, options, x: tiles, z: sequences.count, flags: flags)]
       }
       let z = sequences.count * partCount
-      let walk = dispatch(Self.chunkShader, options, x: tiles, z: z, flags: flags)
+      let chunkShader = tile.matrixShader ?? Self.chunkShader
+      let walk = dispatch(chunkShader, options, x: tiles, z: z, flags: flags)
       guard partCount > 1 else { return [walk] }
       let added = options.subtracting([.divide, .retention, .skip, .outputGate]).union(.noOutput)
       return [
-        dispatch(Self.chunkShader, added, x: tiles, z: z),
+        dispatch(chunkShader, added, x: tiles, z: z),
         dispatch(
-          Self.scanShader, isOnes ? shared.union(.ones) : shared,
+          tile.matrix == nil ? Self.scanShader : Self.matrixScanShader,
+          isOnes ? shared.union(.ones) : shared,
           x: ceilingDivide(request.keyHeadSize * columns, tile.workgroupSize), z: sequences.count,
           flags: flags), walk,
       ]
     }
     var dispatches: [Dispatch] = []
-    if form == .chunk {
+    if form == .chunk, tile.matrix == nil {
       dispatches.append(
         dispatch(Self.prepareShader, shared, x: perPart * partCount, z: sequences.count))
     }

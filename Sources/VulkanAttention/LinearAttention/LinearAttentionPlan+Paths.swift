@@ -39,6 +39,19 @@ extension LinearAttentionPlan {
     let found: Choice
     switch own.form {
     case .chunk:
+      if own.path == .matrix {
+        switch matrixTile(request, device) {
+        case .failure(let refusal): return refused(refusal.reason)
+        case .success(let tile):
+          guard tile.blockRows == own.blockRows, tile.workgroupSize == own.workgroupSize else {
+            return refused(
+              "matrix units take blocks of \(tile.blockRows) rows and workgroups of "
+                + "\(tile.workgroupSize) here")
+          }
+          let line = "chunk matrix: \(entry.provenance)"
+          return ((.chunk, .matrix, tile, [line]), line)
+        }
+      }
       if let reason = chunkRefusal(request, device, own.path) { return refused(reason) }
       if request.operands.contains(.valueDecay), own.blockRows != 4 {
         return refused("decays of value channels need blocks of 4 rows")
@@ -60,11 +73,30 @@ extension LinearAttentionPlan {
   /// Chooses form, path and tile.
   static func choose(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities,
-    _ form: LinearAttentionForm?, _ path: AttentionPath?
+    _ form: LinearAttentionForm?, _ path: AttentionPath?, _ fragment: AttentionTileChoice = .tuned
   ) throws(AttentionError) -> Choice {
     let rows = request.longestSequence * request.updatesPerToken
     let fewest = fewestRowsToChunk(device)
     var explanation: [String] = []
+    if form != .recurrent, path == nil || path == .matrix {
+      let isAsked = path == .matrix
+      // Tokens of one chunk are as dear as those of a whole one: too few do not fill it.
+      if !isAsked, device.kind == .cpu {
+        explanation.append("chunk matrix: a processor has no matrix units")
+      } else if !isAsked, form == nil, rows < fewest {
+        explanation.append("chunk matrix: fewer than \(fewest) updates of a sequence")
+      } else {
+        switch matrixTile(request, device, fragment) {
+        case .success(let tile):
+          explanation.append(
+            isAsked ? "chunk matrix: asked for" : "chunk matrix: \(rows) updates of a sequence")
+          return (.chunk, .matrix, tile, explanation)
+        case .failure(let refusal):
+          if isAsked { throw .pathUnavailable(path: .matrix, reason: refusal.reason) }
+          explanation.append("chunk matrix: cannot run: \(refusal.reason)")
+        }
+      }
+    }
     if form != .recurrent {
       let isAsked = form == .chunk
       if let reason = chunkRefusal(request, device, path) {
@@ -99,7 +131,7 @@ extension LinearAttentionPlan {
   private static func chunkRefusal(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ path: AttentionPath?
   ) -> String? {
-    if let path, path != .row { return "the chunked form has the path row only" }
+    if let path, path != .row { return "the chunked form has the paths row and matrix only" }
     if request.operands.contains(.snapshots) {
       return "states after every token are left token by token"
     }
@@ -118,7 +150,7 @@ extension LinearAttentionPlan {
     return nil
   }
 
-  private static func shaderRefusal(_ name: String, _ device: DeviceCapabilities) -> String? {
+  static func shaderRefusal(_ name: String, _ device: DeviceCapabilities) -> String? {
     func lacks(_ features: [DeviceCapabilities.Feature]) -> String {
       "the device lacks \(features.map(\.rawValue).joined(separator: ", "))"
     }
@@ -217,7 +249,8 @@ extension LinearAttentionPlan {
         LinearAttentionTile(
           workgroupSize: workgroupSize, columns: 1, lanes: lanes, blockRows: 1, subgroupSize: size))
     case .matrix:
-      return .failure(PathRefusal(reason: "linear attention has no path on matrix units"))
+      return .failure(
+        PathRefusal(reason: "matrix units take blocks of tokens, not one after the other"))
     }
   }
 }

@@ -86,10 +86,11 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       request, device: device, form: form, path: path, tuning: tuning, bounds: Bounds(device))
   }
 
-  /// Plans with bounds of one's own.
+  /// Plans with bounds, and fragments of matrices, of one's own.
   init(
     _ request: LinearAttentionRequest, device: DeviceCapabilities, form: LinearAttentionForm?,
-    path: AttentionPath?, tuning: Tuning = .none, bounds: Bounds
+    path: AttentionPath?, fragment: AttentionTileChoice = .tuned, tuning: Tuning = .none,
+    bounds: Bounds
   ) throws(AttentionError) {
     self.request = request
     let tuned = Self.tuned(request, device, form, path, tuning)
@@ -98,7 +99,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
     if let choice = tuned?.choice {
       chosen = choice
     } else {
-      chosen = try Self.choose(request, device, form, path)
+      chosen = try Self.choose(request, device, form, path, fragment)
       chosen.explanation = (tuned.map { [$0.explanation] } ?? []) + chosen.explanation
     }
     if chosen.form == .recurrent, let step = Self.stepTile(request, device, chosen.path) {
@@ -169,7 +170,9 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       "ALIGNED": request.isAligned ? 1 : 0,
       "UPDATES": UInt32(request.updatesPerToken),
     ]
-    if form == .chunk {
+    if let matrix = tile.matrix {
+      constants.merge(Self.matrixConstants(matrix, isOnes: isOnes)) { $1 }
+    } else if form == .chunk {
       constants["BLOCK_ROWS"] = UInt32(tile.blockRows)
       if stage.shaderName == LinearAttentionCutter.chunkShader {
         constants["COLUMNS"] = UInt32(tile.columns)
@@ -205,6 +208,10 @@ public struct LinearAttentionTile: Sendable, Hashable {
   public let subgroupSize: Int?
   /// How the state of a single token is streamed; nil where it is held.
   public internal(set) var step: Step?
+  /// What is beside on matrix units.
+  var matrix: LinearAttentionPlan.MatrixTile?
+  /// The shader that runs on them.
+  var matrixShader: String?
 
   /// How `linear_step.comp` cuts a state.
   public struct Step: Sendable, Hashable {

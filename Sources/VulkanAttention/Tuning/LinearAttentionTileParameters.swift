@@ -7,7 +7,7 @@ public struct LinearAttentionTileParameters: Sendable, Hashable, Codable {
   public var form: LinearAttentionForm
   /// The path.
   public var path: AttentionPath
-  /// Rows of a block of the chunked form: 4, 8 or 16; 1 of the recurrent one.
+  /// Rows of a block of the chunked form: 4, 8 or 16, on matrix units those that the plan has; 1 of the recurrent one.
   public var blockRows: Int
   /// Invocations of a workgroup: a multiple of the subgroup size.
   public var workgroupSize: Int
@@ -30,6 +30,7 @@ public struct LinearAttentionTileParameters: Sendable, Hashable, Codable {
   /// What the kernel does not allow, if anything.
   func refusal(on device: DeviceCapabilities) -> PathRefusal? {
     switch form {
+    case .chunk where path == .matrix: break
     case .chunk:
       guard [4, 8, 16].contains(blockRows) else {
         return .tuned("blockRows", blockRows, "4, 8 or 16")

@@ -4,7 +4,7 @@ import Testing
 
 @testable import VulkanAttention
 
-/// One linear attention with its inputs on the host, contiguous and in f32.
+/// One linear attention with its inputs on the host, contiguous; in f32, or in f16 as `rounded()` makes them.
 struct LinearProblem: Sendable {
   var request: LinearAttentionRequest
   var q: [Float]
@@ -25,11 +25,14 @@ struct LinearProblem: Sendable {
       ).map { Float($0) }
     }
     self.request = request
-    q = random.normal(request.byteCount(of: .query) / 4)
-    k = unit(random.normal(request.byteCount(of: .key) / 4))
-    v = random.normal(request.byteCount(of: .value) / 4)
+    func count(_ tensor: LinearAttentionRequest.Tensor) -> Int {
+      request.byteCount(of: tensor) / request.type(of: tensor).byteCount
+    }
+    q = random.normal(count(.query))
+    k = unit(random.normal(count(.key)))
+    v = random.normal(count(.value))
     for operand in LinearAttentionOperand.allCases where request.operands.contains(operand) {
-      let count = request.byteCount(of: operand) / 4
+      let count = request.byteCount(of: operand) / (request.type(of: operand)?.byteCount ?? 4)
       switch operand {
       case .headDecay, .decay, .keyDecay, .valueDecay, .rate:
         numbers[operand] = uniform(count).map { -$0 }
@@ -42,6 +45,19 @@ struct LinearProblem: Sendable {
       default: numbers[operand] = random.normal(count)
       }
     }
+  }
+
+  /// The same with what its types hold of q, k, v and z.
+  func rounded() -> LinearProblem {
+    var problem = self
+    func round(_ values: [Float], _ type: ElementType) -> [Float] {
+      values.map { Float(type.storage.rounded(Double($0))) }
+    }
+    problem.q = round(q, request.elementType)
+    problem.k = round(k, request.elementType)
+    problem.v = round(v, request.valueType)
+    problem.numbers[.outputGate] = numbers[.outputGate].map { round($0, request.valueType) }
+    return problem
   }
 
   /// The reference's answer; time steps are not for it.
@@ -97,6 +113,15 @@ struct LinearProblem: Sendable {
       guarded.append(buffer)
       return buffer.buffer
     }
+    func input(
+      _ values: [Float], _ label: String, _ type: ElementType
+    ) async throws -> DeviceBuffer {
+      switch type {
+      case .f32: return try await input(values, label)
+      case .f16: return try await input(values.map { Float16($0) }, label)
+      case .bf16: return try await input(values.map { BFloat16($0) }, label)
+      }
+    }
     func output(_ byteCount: Int, _ label: String) async throws -> DeviceBuffer {
       let buffer = try await GuardedBuffer(byteCount: byteCount, label: label, on: device)
       guarded.append(buffer)
@@ -107,7 +132,8 @@ struct LinearProblem: Sendable {
       if let values = integers[operand] {
         operands[operand] = try await input(values, operand.rawValue)
       } else {
-        operands[operand] = try await input(numbers[operand] ?? [], operand.rawValue)
+        operands[operand] = try await input(
+          numbers[operand] ?? [], operand.rawValue, request.type(of: operand) ?? .f32)
       }
     }
     for operand in request.operands where operand.isWritten {
@@ -118,8 +144,9 @@ struct LinearProblem: Sendable {
       }
     }
     let buffers = LinearAttentionBuffers(
-      query: try await input(q, "query"), key: try await input(k, "key"),
-      value: try await input(v, "value"),
+      query: try await input(q, "query", request.elementType),
+      key: try await input(k, "key", request.elementType),
+      value: try await input(v, "value", request.valueType),
       output: try await output(request.byteCount(of: .output), "output"), operands: operands,
       scratch: try await output(plan.scratchByteCount, "scratch"))
     try await LinearAttentionKernel(plan, on: device).run(buffers)
@@ -128,8 +155,14 @@ struct LinearProblem: Sendable {
       guard let buffer = operands[operand] else { return [] }
       return try await device.download(Float.self, from: buffer)
     }
+    let o: [Float]
+    switch request.outputType {
+    case .f32: o = try await device.download(Float.self, from: buffers.output)
+    case .f16: o = try await device.download(Float16.self, from: buffers.output).map { Float($0) }
+    case .bf16: o = try await device.download(BFloat16.self, from: buffers.output).map { Float($0) }
+    }
     return LinearResult(
-      o: try await device.download(Float.self, from: buffers.output),
+      o: o,
       state: try await download(.finalState), sum: try await download(.finalSum),
       snapshots: try await download(.snapshots))
   }
