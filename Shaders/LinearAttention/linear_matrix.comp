@@ -477,7 +477,7 @@ void openWalks() {
   headDecay = 0;
   clearsAlways = false;
   if (HAS(OPTION_HEAD_DECAY)) {
-    headDecay = capped(headValue(SLOT_HEAD_DECAY)) * LOG2E;
+    headDecay = capped(headValue(SLOT_HEAD_DECAY)) * LOG2_E;
     clearsAlways = headDecay < LEAST_LOGARITHM;
     if (clearsAlways) { headDecay = 0; }
   }

@@ -139,7 +139,7 @@ void stageGate(uint t, uint parity) {
     if (HAS(OPTION_DECAY)) {
       logarithm += capped(loadElement(GATE_TYPE, decays.at + token * decays.step));
     }
-    logarithm *= LOG2E;
+    logarithm *= LOG2_E;
     if (logarithm < LEAST_LOGARITHM) {
       logarithm = 0;
       cleared = 1;
