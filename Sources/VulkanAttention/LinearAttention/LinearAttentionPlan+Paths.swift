@@ -210,6 +210,7 @@ extension LinearAttentionPlan {
       columnLanes = 1
       while columnLanes < min(32, ceilingDivide(request.valueHeadSize, 4)) { columnLanes *= 2 }
     }
+    while lanes > 1, columnLanes * lanes > device.maxWorkgroupInvocations { lanes /= 2 }
     // Full subgroups, where the path relies on them.
     let size = max(columnLanes * lanes, path == .subgroup ? device.subgroupSize : 1)
     return .init(workgroupSize: size, lanes: lanes)

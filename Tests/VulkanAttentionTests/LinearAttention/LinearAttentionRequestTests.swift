@@ -107,6 +107,36 @@ import Testing
     }
   }
 
+  /// The state is streamed for one token, and held for more of them or of updates, or where V is not in fours.
+  @Test(
+    arguments: [SampleDevice.software, .nvidia, .smallest],
+    [
+      (tokens: 1, updates: 1, width: 64, streams: true), (1, 1, 12, true), (2, 1, 64, false),
+      (1, 2, 64, false), (1, 1, 30, false),
+    ])
+  func oneTokenIsStreamed(
+    _ sample: SampleDevice, _ shape: (tokens: Int, updates: Int, width: Int, streams: Bool)
+  ) throws {
+    let device = try sample.capabilities()
+    let request = try LinearAttentionRequest(
+      batchSize: 2, tokens: shape.tokens, valueHeads: 3, keyHeadSize: 64,
+      valueHeadSize: shape.width, updatesPerToken: shape.updates,
+      operands: [.decay, .initialState, .finalState])
+    for path in [AttentionPath.row, .subgroup] {
+      let plan: LinearAttentionPlan
+      do {
+        plan = try LinearAttentionPlan(request, device: device, form: .recurrent, path: path)
+      } catch AttentionError.pathUnavailable where path == .subgroup {
+        continue
+      }
+      let names = Set(plan.stages.map(\.shaderName))
+      #expect(names.contains("linear_step") == shape.streams, "\(sample) \(path) \(shape)")
+      guard let step = plan.tile.step else { continue }
+      #expect(shape.streams && step.workgroupSize % step.lanes == 0)
+      #expect(step.workgroupSize <= device.maxWorkgroupInvocations)
+    }
+  }
+
   private func expectEveryTokenOnce(_ plan: LinearAttentionPlan) {
     let request = plan.request
     var next: [Int: Int] = [:]
@@ -115,8 +145,12 @@ import Testing
       && dispatch.stage.shaderName != "linear_scan"
       && !dispatch.stage.options.contains(.noOutput)
     {
+      let streams = dispatch.stage.shaderName == "linear_step"
+      let columns =
+        streams ? plan.tile.step?.columnsPerWorkgroup ?? 0 : plan.tile.columnsPerWorkgroup
       #expect(
-        dispatch.groups.x * plan.tile.columnsPerWorkgroup >= request.valueHeadSize
+        dispatch.groups.x * columns >= request.valueHeadSize
+          && (dispatch.groups.x - 1) * columns < request.valueHeadSize
           && dispatch.groups.y == dispatch.heads.count
           && dispatch.groups.z == dispatch.sequences.count * dispatch.parts)
       // Blocks of one dispatch end with it, or with the sequence.
@@ -193,7 +227,7 @@ import Testing
       ("blocksPerPart", MemoryLayout<Constants>.offset(of: \.blocksPerPart), "uint"),
     ]
     let shaders = ShaderBinary.all.filter { $0.name.hasPrefix("linear_") && $0.isCompiled }
-    #expect(shaders.count == 8)
+    #expect(shaders.count == 9)
     for shader in shaders {
       #expect(shader.pushConstants.map(\.name) == fields.map(\.name))
       for (member, field) in zip(shader.pushConstants, fields) {
