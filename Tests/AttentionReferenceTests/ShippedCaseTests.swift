@@ -11,7 +11,7 @@ import Testing
   /// No option of the format is without a case.
   @Test func everyOptionHasACase() throws {
     var missing = Set(AttentionCase.Option.allCases)
-    for name in ShippedCases.attention {
+    for name in ShippedCases.attention + ShippedCases.custom {
       missing.subtract(try ShippedCases.load(name).optionsInUse)
     }
     #expect(missing.isEmpty)

@@ -9,6 +9,8 @@ enum ShippedCases {
 
   /// The paths of all cases of attention, in the order of their names.
   static let attention = ["attention", "attention-options", "attention-varlen"].flatMap(cases)
+  /// The paths of all cases with scores and masks in GLSL, which only kernels can run.
+  static let custom = cases("attention-custom")
   /// The paths of all cases of decode steps.
   static let decode = ["decode", "paged-decode"].flatMap(cases)
   /// The paths of all cases of latent attention.

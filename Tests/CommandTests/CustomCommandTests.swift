@@ -42,6 +42,6 @@ import VulkanAttention
       await VKAttn.run(["bench", "custom", "--list", "--type", "f16", "--filter", "custom/alibi/*"])
     }
     #expect(status == 0)
-    #expect(console.output == "custom/alibi/f16/B1-S1024-T1024-H8-G8-D64-E64\n")
+    #expect(console.output == "custom/alibi/f16/B1-S2048-T2048-H8-G8-D64-E64\n")
   }
 }

@@ -31,9 +31,18 @@ extension Trait where Self == SilentValidation {
 
 /// Fails where the validation layers have said something since they were last asked.
 public func expectNoValidationMessages(sourceLocation: SourceLocation = #_sourceLocation) {
-  for message in TestDevice.drainValidationMessages() {
+  for message in TestDevice.drainValidationMessages() where !message.isMisread {
     Issue.record(
       "validation \(message.isError ? "error" : "warning") \(message.identifier): \(message.text)",
       sourceLocation: sourceLocation)
+  }
+}
+
+extension ValidationLog.Message {
+  /// Whether the layers took other constants for a matrix's sizes: of pipelines of decode on matrix units that change
+  /// scores, those of 1.4.309 say that a fragment of 8 by 8 has one row or one column. No plan asks for that.
+  fileprivate var isMisread: Bool {
+    identifier.hasPrefix("VUID-RuntimeSpirv-cooperativeMatrixFlexibleDimensions-1016")
+      && (text.contains("rows: 1,") || text.contains("cols: 1,"))
   }
 }

@@ -28,6 +28,8 @@ struct FeatureReplayTests {
       features.insert(problem.feature)
       for choice in LinearAttentionChoice.all {
         let outcome = await LinearAttentionReplay(on: device).run(problem, choice)
+        // Not every problem is one for matrix units.
+        if choice.path == .matrix, case .skipped = outcome.verdict { continue }
         #expect(outcome.verdict == .passed, "\(file), \(choice)")
         #expect(!outcome.outputs.isEmpty)
       }
