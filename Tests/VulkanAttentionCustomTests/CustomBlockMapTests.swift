@@ -1,7 +1,7 @@
-@testable import KernelBenchmarks
 import TestSupport
 import Testing
 
+@testable import KernelBenchmarks
 @testable import VulkanAttentionCustom
 
 /// Block maps of masks of one's own: what they say, and that an attention with one is the attention without.

@@ -48,7 +48,8 @@ struct ProfileCommand: AsyncParsableCommand {
       ? BenchmarkWorkload.quick
       : BenchmarkWorkload.full.filter { workload in filter.contains { $0.matches(workload.id) } }
     guard !workloads.isEmpty else {
-      throw CommandFailure(.wrongInput, "no workload is selected; vkattn bench --list prints the ids")
+      throw CommandFailure(
+        .wrongInput, "no workload is selected; vkattn bench --list prints the ids")
     }
     let opened = try device.open()
     let tiles = tuning.tuning(for: opened.capabilities)
