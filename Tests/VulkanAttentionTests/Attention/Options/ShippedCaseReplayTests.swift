@@ -81,12 +81,14 @@ struct ShippedCaseReplayTests {
       kinds.formUnion(request.operands.map(\.kind))
       bits.formUnion(AttentionOptionBits(request))
     }
-    // A file has no returned state: AttentionStateTests.
-    let ofTests: Set<AttentionOperand.Kind> = [.finalMax, .finalSum, .finalOutput]
+    // A file has no returned state and no block map: AttentionStateTests, BlockMapTests.
+    let ofTests: Set<AttentionOperand.Kind> = [
+      .finalMax, .finalSum, .finalOutput, .blockMap,
+    ]
     #expect(Set(AttentionOperand.Kind.allCases).subtracting(kinds) == ofTests)
-    // AttentionStateTests, MixedTensorTests, CutAttentionTests.
-    let bitsOfTests: AttentionOptionBits = [.returnState, .keySources, .keyRange]
-    #expect(bits.union(bitsOfTests).rawValue == UInt32.max)
+    // AttentionStateTests, MixedTensorTests, CutAttentionTests, BlockMapTests.
+    let bitsOfTests: AttentionOptionBits = [.returnState, .keySources, .keyRange, .blockMap]
+    #expect(bits.union(bitsOfTests).rawValue == 1 << 33 - 1)
     #expect(bits.isDisjoint(with: bitsOfTests))
   }
 }
