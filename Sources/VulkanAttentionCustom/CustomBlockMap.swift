@@ -37,14 +37,12 @@ public struct CustomBlockMap: Sendable {
     _ request: AttentionRequest, mask: MaskModification, on device: ComputeDevice,
     isChecked: Bool = false, compiler: CustomCompiler = .shared
   ) async throws(CustomAttentionError) {
-    let name = AttentionBlockMapKernel.shaderName
-    guard let shader = ShaderBinary.named(name) else {
-      throw .attention(.noPath(reasons: ["this build has no shader \(name)"]))
+    let shader = try wrappingAttentionErrors { () throws(AttentionError) in
+      try ShaderBinary.required(AttentionBlockMapKernel.shaderName)
     }
     let parameters = try CustomParameters([mask.function])
-    let source = try CustomShaderSource(
-      shader, [mask.function], parameters: parameters, isChecked: isChecked)
-    let custom = try shader.replacing(try await compiler.compile(source))
+    let custom = try await CustomShader.compile(
+      shader, [mask.function], parameters, isChecked: isChecked, compiler: compiler)
     self.parameters = parameters
     kernel = try wrappingAttentionErrors { () throws(AttentionError) in
       try AttentionBlockMapKernel(

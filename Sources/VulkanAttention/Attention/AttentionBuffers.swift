@@ -97,10 +97,7 @@ public struct AttentionBuffers: Sendable {
         "logSumExp", logSumExp, bytes: request.logSumExpByteCount, isWritten: true)
     }
     try bound.bind(request.operands, of: request, operands)
-    for item in custom?.buffers ?? [] {
-      try bound.bind(
-        item.name, item.buffer, bytes: item.buffer.byteCount, alignment: item.alignment)
-    }
+    try bound.bind(custom)
     try bound.bindScratch(scratch, bytes: plan.scratchByteCount)
     try bound.checkOverlaps()
   }

@@ -66,7 +66,7 @@ public struct AttentionMask: Sendable, Hashable {
 
 extension AttentionMask {
   /// Sums of a position, a window and 1 stay within 32 bits with a sign.
-  static let largestExtent = (1 << 30) - 1
+  package static let largestExtent = (1 << 30) - 1
 
   func check() throws(AttentionError) {
     func check(_ name: String, _ value: Int, from lowest: Int) throws(AttentionError) {

@@ -98,6 +98,18 @@ extension BoundBuffers {
     return bound
   }
 
+  /// What a user's modifications read.
+  @discardableResult
+  mutating func bind(_ custom: CustomInputs?) throws(AttentionError) -> [DeviceBuffer] {
+    var bound: [DeviceBuffer] = []
+    for item in custom?.buffers ?? [] {
+      bound.append(
+        try bind(
+          item.name, item.buffer, bytes: item.buffer.byteCount, alignment: item.alignment))
+    }
+    return bound
+  }
+
   /// Working memory, where any is needed.
   @discardableResult
   mutating func bindScratch(

@@ -148,11 +148,7 @@ public final class DecodeKernel: Sendable {
           "rotations", rotations, bytes: request.rotationByteCount,
           alignment: BoundBuffers.vectorAlignment))
     }
-    for item in custom?.buffers ?? [] {
-      inputs.append(
-        try bound.bind(
-          item.name, item.buffer, bytes: item.buffer.byteCount, alignment: item.alignment))
-    }
+    inputs += try bound.bind(custom)
     try bound.checkOverlaps()
 
     var pageStarts: UInt64 = 0

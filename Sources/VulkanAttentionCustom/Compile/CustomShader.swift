@@ -1,4 +1,5 @@
 internal import ShaderLibrary
+internal import VulkanRuntime
 
 /// A plan whose shader has modifications in it.
 enum CustomShader {
@@ -19,11 +20,12 @@ enum CustomShader {
         throw .attention(
           .pathUnavailable(path: chosen, reason: "this build has no shader \(name)"))
       }
-      let source = try CustomShaderSource(
-        shader, functions, parameters: parameters, isChecked: isChecked)
       do throws(CustomAttentionError) {
-        let words = try await compiler.compile(source)
-        return (plan, try shader.replacing(words))
+        return (
+          plan,
+          try await compile(
+            shader, functions, parameters, isChecked: isChecked, compiler: compiler)
+        )
       } catch .compilerTooOld(let extensions, let library) where path == nil {
         // Each path once: a plan does not choose one that it may not.
         guard excluded[chosen] == nil else {
@@ -33,6 +35,16 @@ enum CustomShader {
           "the GLSL compiler \(library) lacks \(extensions.joined(separator: ", "))"
       }
     }
+  }
+
+  /// A shader of the library with modifications in it.
+  static func compile(
+    _ shader: ShaderBinary, _ functions: [CustomFunction], _ parameters: CustomParameters,
+    isChecked: Bool, compiler: CustomCompiler
+  ) async throws(CustomAttentionError) -> ShaderBinary {
+    let source = try CustomShaderSource(
+      shader, functions, parameters: parameters, isChecked: isChecked)
+    return try shader.replacing(try await compiler.compile(source))
   }
 }
 
@@ -72,7 +84,7 @@ extension ShaderBinary {
     }
     return ShaderBinary(
       name: name + "_custom", path: path, content: .loaded(words: words),
-      contentHash: words.withUnsafeBytes { ShaderCacheFile.hash($0) }, pushConstants: pushConstants,
+      contentHash: words.withUnsafeBytes { IdentifiedFile.hash($0) }, pushConstants: pushConstants,
       pushConstantByteCount: pushConstantByteCount,
       specializationConstants: specializationConstants, localSize: localSize,
       capabilities: capabilities, extensions: extensions)

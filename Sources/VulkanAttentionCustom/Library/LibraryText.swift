@@ -7,10 +7,7 @@ extension ScoreModification {
     library body: String, declarations: String = "", buffers: [CustomBuffer] = [],
     scalars: [CustomScalar] = []
   ) {
-    self.body = body
-    self.declarations = declarations
-    self.buffers = buffers
-    self.scalars = scalars
+    function = CustomFunction(.score, body, declarations, buffers, scalars)
   }
 }
 
@@ -20,10 +17,7 @@ extension MaskModification {
     library body: String, declarations: String = "", buffers: [CustomBuffer] = [],
     scalars: [CustomScalar] = []
   ) {
-    self.body = body
-    self.declarations = declarations
-    self.buffers = buffers
-    self.scalars = scalars
+    function = CustomFunction(.mask, body, declarations, buffers, scalars)
   }
 }
 
@@ -34,14 +28,12 @@ extension CustomScalar {
 
 /// Checks of what modifications are made from.
 enum LibraryArgument {
-  /// Sums of a position, an extent and 1 stay within 32 bits with a sign.
-  static let largestExtent = (1 << 30) - 1
   /// The product of two sides is a number of tokens.
   static let largestSide = 1 << 15
 
   /// - Throws: `CustomAttentionError.attention(.invalidArgument)`.
   static func check(
-    _ name: String, _ value: Int, from lowest: Int, to highest: Int = largestExtent
+    _ name: String, _ value: Int, from lowest: Int, to highest: Int = AttentionMask.largestExtent
   ) throws(CustomAttentionError) {
     guard value >= lowest, value <= highest else {
       throw invalid(name, "\(value)", "\(lowest) to \(highest)")

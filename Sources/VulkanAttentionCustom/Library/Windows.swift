@@ -30,7 +30,7 @@ extension MaskModification {
     left: Int?, right: Int? = 0, dilation: Int
   ) throws(CustomAttentionError) -> MaskModification {
     try LibraryArgument.check("dilation", dilation, from: 1)
-    let longest = LibraryArgument.largestExtent / dilation
+    let longest = AttentionMask.largestExtent / dilation
     try LibraryArgument.check("left", left ?? 0, from: 0, to: longest)
     try LibraryArgument.check("right", right ?? 0, from: 0, to: longest)
     var conditions: [String] = []

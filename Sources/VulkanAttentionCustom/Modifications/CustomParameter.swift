@@ -129,7 +129,7 @@ struct CustomParameters: Hashable, Sendable {
   /// - Parameter arguments: the names of the function's own.
   static func check(
     _ buffers: [CustomBuffer], _ scalars: [CustomScalar],
-    arguments: [String] = ["score", "batch", "head", "queryIndex", "keyIndex"]
+    arguments: [String]
   ) throws(CustomAttentionError) {
     var names = Set(arguments)
     for name in buffers.map(\.name) + scalars.map(\.name) {

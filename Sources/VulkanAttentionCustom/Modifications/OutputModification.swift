@@ -23,13 +23,15 @@
 ///       scalars: [CustomScalar("heads", .int), CustomScalar("width", .int)])
 public struct OutputModification: Hashable, Sendable {
   /// The function's body.
-  public let body: String
+  public var body: String { function.body }
   /// Functions and constants before it.
-  public let declarations: String
+  public var declarations: String { function.declarations }
   /// What it reads by index.
-  public let buffers: [CustomBuffer]
+  public var buffers: [CustomBuffer] { function.buffers }
   /// What it reads by name.
-  public let scalars: [CustomScalar]
+  public var scalars: [CustomScalar] { function.scalars }
+
+  let function: CustomFunction
 
   /// Takes GLSL.
   ///
@@ -43,22 +45,7 @@ public struct OutputModification: Hashable, Sendable {
     _ body: String, declarations: String = "", buffers: [CustomBuffer] = [],
     scalars: [CustomScalar] = []
   ) throws(CustomAttentionError) {
-    try SnippetScanner.check(body, .output)
-    try SnippetScanner.check(declarations, .outputDeclarations)
-    try CustomParameters.check(
-      buffers, scalars, arguments: ["value", "batch", "head", "queryIndex", "channel"])
-    self.body = body
-    self.declarations = declarations
-    self.buffers = buffers
-    self.scalars = scalars
-  }
-
-  var function: CustomFunction {
-    CustomFunction(
-      define: "CUSTOM_OUTPUT",
-      head: "float customOutput(float value, int batch, int head, int queryIndex, int channel)",
-      otherwise: "QUIET_NAN",
-      bodySnippet: .output, body: body, declarationsSnippet: .outputDeclarations,
-      declarations: declarations, buffers: buffers, scalars: scalars)
+    function = try CustomFunction(
+      checking: .output, body, declarations, buffers, scalars)
   }
 }

@@ -21,13 +21,15 @@
 /// people you do not trust.
 public struct ScoreModification: Hashable, Sendable {
   /// The function's body.
-  public let body: String
+  public var body: String { function.body }
   /// Functions and constants before it.
-  public let declarations: String
+  public var declarations: String { function.declarations }
   /// What it reads by index.
-  public let buffers: [CustomBuffer]
+  public var buffers: [CustomBuffer] { function.buffers }
   /// What it reads by name.
-  public let scalars: [CustomScalar]
+  public var scalars: [CustomScalar] { function.scalars }
+
+  let function: CustomFunction
 
   /// Takes GLSL.
   ///
@@ -41,24 +43,8 @@ public struct ScoreModification: Hashable, Sendable {
     _ body: String, declarations: String = "", buffers: [CustomBuffer] = [],
     scalars: [CustomScalar] = []
   ) throws(CustomAttentionError) {
-    try SnippetScanner.check(body, .score)
-    try SnippetScanner.check(declarations, .scoreDeclarations)
-    try CustomParameters.check(buffers, scalars)
-    self.body = body
-    self.declarations = declarations
-    self.buffers = buffers
-    self.scalars = scalars
-  }
-}
-
-extension ScoreModification {
-  var function: CustomFunction {
-    CustomFunction(
-      define: "CUSTOM_SCORE",
-      head: "float customScore(float score, int batch, int head, int queryIndex, int keyIndex)",
-      otherwise: "QUIET_NAN",
-      bodySnippet: .score, body: body, declarationsSnippet: .scoreDeclarations,
-      declarations: declarations, buffers: buffers, scalars: scalars)
+    function = try CustomFunction(
+      checking: .score, body, declarations, buffers, scalars)
   }
 }
 
@@ -75,13 +61,15 @@ extension ScoreModification {
 /// request are not even asked for, so where such a mask says the same, it is faster.
 public struct MaskModification: Hashable, Sendable {
   /// The function's body.
-  public let body: String
+  public var body: String { function.body }
   /// Functions and constants before it.
-  public let declarations: String
+  public var declarations: String { function.declarations }
   /// What it reads by index.
-  public let buffers: [CustomBuffer]
+  public var buffers: [CustomBuffer] { function.buffers }
   /// What it reads by name.
-  public let scalars: [CustomScalar]
+  public var scalars: [CustomScalar] { function.scalars }
+
+  let function: CustomFunction
 
   /// Takes GLSL.
   ///
@@ -95,23 +83,7 @@ public struct MaskModification: Hashable, Sendable {
     _ body: String, declarations: String = "", buffers: [CustomBuffer] = [],
     scalars: [CustomScalar] = []
   ) throws(CustomAttentionError) {
-    try SnippetScanner.check(body, .mask)
-    try SnippetScanner.check(declarations, .maskDeclarations)
-    try CustomParameters.check(buffers, scalars)
-    self.body = body
-    self.declarations = declarations
-    self.buffers = buffers
-    self.scalars = scalars
-  }
-}
-
-extension MaskModification {
-  var function: CustomFunction {
-    CustomFunction(
-      define: "CUSTOM_MASK",
-      head: "bool customMask(int batch, int head, int queryIndex, int keyIndex)",
-      otherwise: "false",
-      bodySnippet: .mask, body: body, declarationsSnippet: .maskDeclarations,
-      declarations: declarations, buffers: buffers, scalars: scalars)
+    function = try CustomFunction(
+      checking: .mask, body, declarations, buffers, scalars)
   }
 }

@@ -185,10 +185,7 @@ public final class AttentionBlockMapKernel: Sendable {
       self.masks = try bound.bind(
         request.operands.filter { masks.contains($0.kind) }, of: request,
         operands.filter { masks.contains($0.key) })
-      for item in custom?.buffers ?? [] {
-        try bound.bind(
-          item.name, item.buffer, bytes: item.buffer.byteCount, alignment: item.alignment)
-      }
+      try bound.bind(custom)
       self.custom = custom
       self.scratch = try bound.bindScratch(scratch, bytes: kernel.scratchByteCount)
       try bound.checkOverlaps()
