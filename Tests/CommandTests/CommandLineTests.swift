@@ -30,7 +30,7 @@ import VulkanAttention
     #expect(help.output.contains("Exit status"))
     for command in [
       "devices", "plan", "check", "replay", "bench", "compare", "ceilings", "tune", "plot",
-      "history", "profile",
+      "history", "profile", "pipelines",
     ] {
       let help = await run(command, "--help")
       #expect(help.status == 0 && help.output.contains("USAGE: vkattn \(command)"), "\(command)")
@@ -39,8 +39,40 @@ import VulkanAttention
     #expect(version.status == 0 && version.output.first?.isNumber == true)
   }
 
+  @Test("A profile has the phases, the dispatches and their pipelines", .enabled(if: hasDevice))
+  func profile() async throws {
+    let id = "linear/lightning/f32/B4-T1-H8-D128"
+    let profile = await run("profile", "--filter", id, "--samples", "2", "--json")
+    #expect(profile.status == 0, "\(profile.errors)")
+    let all = try JSONSerialization.jsonObject(with: Data(profile.output.utf8))
+    let first = try #require((all as? [[String: Any]])?.first)
+    #expect(first["id"] as? String == id)
+    func names(_ member: String) -> [String] {
+      (first[member] as? [[String: Any]] ?? []).compactMap { $0["name"] as? String }
+    }
+    #expect(
+      names("host") == [
+        "plan", "pipelines, once", "first run, once", "record", "submit", "wait",
+      ])
+    #expect(names("dispatches") == names("pipelines") && !names("pipelines").isEmpty)
+    #expect(names("pipelines").allSatisfy { $0.hasPrefix("linear_") })
+  }
+
+  @Test("A driver that tells nothing of its pipelines is no device for that")
+  func pipelinesWithoutStatistics() async throws {
+    let device = try #require(try? DeviceSelection("best").choose(from: VulkanInstance().devices()))
+    let pipelines = await run("pipelines", "--filter", "linear/lightning/f32/B4-T1-H8-D128")
+    if device.has(.pipelineStatistics) {
+      #expect(pipelines.status == 0 && pipelines.output.contains("pipeline: linear_"))
+    } else {
+      #expect(pipelines.status == 3)
+      #expect(pipelines.errors.contains("VK_KHR_pipeline_executable_properties"))
+    }
+  }
+
   @Test(arguments: [
-    ["nonsense"], ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "nothing"],
+    ["nonsense"], ["profile", "--samples", "0"], ["pipelines", "--filter", "no workload has this"],
+    ["check", "--nonsense"], ["check", "--quick", "--full"], ["check", "nothing"],
     ["check", "merge", "--path", "row"], ["check", "statistics", "--all-paths"],
     ["check", "companions", "--path", "row"],
     ["check", "--path", "rows"], ["check", "--path", "row", "--all-paths"], ["replay", "/"],

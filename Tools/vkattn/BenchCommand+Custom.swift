@@ -22,14 +22,14 @@ extension BenchCommand {
       shape.isEmpty
       ? quick
         ? CustomWorkload.quick
-        : filter.isEmpty
+        : selection.filter.isEmpty
           ? CustomWorkload.standard
           : CustomWorkload.workloads(
             CustomWorkload.options, Set(CustomWorkload.standard.map(\.shape)).map(\.self))
       : CustomWorkload.workloads([.alibi], shape)
     let workloads = all.filter { workload in
       (type.isEmpty || type.contains(workload.elementType))
-        && (filter.isEmpty || filter.contains { $0.matches(workload.id) })
+        && selection.selects(workload.id)
     }
     guard !workloads.isEmpty else {
       throw CommandFailure(

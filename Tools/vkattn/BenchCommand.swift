@@ -81,20 +81,7 @@ struct BenchCommand: AsyncParsableCommand {
   @Flag(help: "Every workload there is; hours on a software driver, and up to 8 GB of the host.")
   var full = false
 
-  @Option(
-    help: ArgumentHelp(
-      """
-      Only workloads whose ids match: * is any text, ? any character, [a-c] one of a set. May be \
-      repeated; each selects.
-      """,
-      valueName: "pattern"),
-    transform: { text in
-      guard let glob = Glob(text) else {
-        throw ValidationError("\"\(text)\" has a set that does not end, or is empty")
-      }
-      return glob
-    })
-  var filter: [Glob] = []
+  @OptionGroup var selection: FilterOptions
 
   @Flag(help: "Prints the ids of the workloads instead of running them.")
   var list = false
@@ -183,11 +170,11 @@ struct BenchCommand: AsyncParsableCommand {
     }
     if quick, !shape.isEmpty { throw ValidationError("--quick and --shape exclude each other") }
     if quick, full { throw ValidationError("--quick and --full exclude each other") }
-    if !shape.isEmpty, full || !filter.isEmpty {
+    if !shape.isEmpty, full || !selection.filter.isEmpty {
       throw ValidationError("--shape excludes --full and --filter")
     }
     if !shape.isEmpty, subject == .all { throw ValidationError("--shape needs one family") }
-    if subject == .host, full || !filter.isEmpty || list {
+    if subject == .host, full || !selection.filter.isEmpty || list {
       throw ValidationError("host has no workloads to select from")
     }
     if subject == .custom { try validateCustom() }
@@ -259,7 +246,7 @@ struct BenchCommand: AsyncParsableCommand {
     case .host, .custom: []
     case .all: Self.everyFamily
     case nil:
-      filter.isEmpty && !full && !list ? [AttentionWorkload.family] : Self.everyFamily
+      selection.filter.isEmpty && !full && !list ? [AttentionWorkload.family] : Self.everyFamily
     }
   }
 
@@ -276,8 +263,8 @@ struct BenchCommand: AsyncParsableCommand {
     }
     let all: [BenchmarkWorkload] =
       if quick {
-        subject == .all || !filter.isEmpty ? BenchmarkWorkload.quick : quickOfFamily
-      } else if full || !filter.isEmpty || list {
+        subject == .all || !selection.filter.isEmpty ? BenchmarkWorkload.quick : quickOfFamily
+      } else if full || !selection.filter.isEmpty || list {
         BenchmarkWorkload.full
       } else {
         BenchmarkWorkload.standard
@@ -287,7 +274,7 @@ struct BenchCommand: AsyncParsableCommand {
       families.contains(workload.problem.family)
         && (type.isEmpty || type.contains(workload.elementType))
         && (!causal || workload.isCausal)
-        && (filter.isEmpty || filter.contains { $0.matches(workload.id) })
+        && selection.selects(workload.id)
         && (model.isEmpty || model.contains { workload.problem.model == $0 })
     }
     if chosen.isEmpty, subject != .host {
@@ -334,14 +321,8 @@ struct BenchCommand: AsyncParsableCommand {
     var peers = peers
     let benchmark = WorkloadBenchmark(
       on: device, options: timingOptions, tuning: tuning.tuning(for: device.capabilities))
-    let choices = paths.choices(on: device.capabilities)
     for (index, workload) in workloads.enumerated() {
-      let isLinear = workload.problem.family == LinearAttentionWorkload.family
-      let ways: [(attention: AttentionPathChoice, linear: LinearAttentionChoice, name: String)] =
-        isLinear
-        ? paths.linearChoices.map { (.automatic, $0, "\($0)") }
-        : choices.map { ($0, LinearAttentionChoice(), "\($0)") }
-      for way in ways {
+      for way in paths.ways(of: workload, on: device.capabilities) {
         Console.current.progress("\(index)/\(workloads.count) \(workload.id) \(way.name)")
         do {
           let first = try await benchmark.run(workload, way.attention, linear: way.linear)

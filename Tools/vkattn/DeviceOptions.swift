@@ -18,10 +18,13 @@ struct DeviceOptions: ParsableArguments {
 
   /// Opens the device.
   func open(
-    validationLog: ValidationLog? = nil
+    validationLog: ValidationLog? = nil, keepsPipelineStatistics: Bool = false,
+    compilesOnly: Bool = false
   ) throws(VulkanError) -> ComputeDevice {
     var options = ComputeDevice.Options()
     options.validationLog = validationLog
+    options.keepsPipelineStatistics = keepsPipelineStatistics
+    options.compilesOnly = compilesOnly
     if let level = logLevel?.level {
       options.logger = Logger(label: "vkattn") { StreamLogHandler.standardError(label: $0) }
       options.logger.logLevel = level

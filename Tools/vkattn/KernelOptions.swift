@@ -69,6 +69,59 @@ struct PathOptions: ParsableArguments {
   }
 }
 
+extension PathOptions {
+  /// One way to run a workload; the half that is of another family is not looked at.
+  struct Way {
+    /// Of an attention or a decode step.
+    let attention: AttentionPathChoice
+    /// Of a linear attention.
+    let linear: LinearAttentionChoice
+    /// What people call it.
+    let name: String
+  }
+
+  /// The ways to run a workload.
+  func ways(of workload: BenchmarkWorkload, on device: DeviceCapabilities) -> [Way] {
+    workload.problem.family == LinearAttentionWorkload.family
+      ? linearChoices.map { Way(attention: .automatic, linear: $0, name: "\($0)") }
+      : choices(on: device).map {
+        Way(attention: $0, linear: LinearAttentionChoice(), name: "\($0)")
+      }
+  }
+}
+
+/// Which of the workloads that have names a command takes.
+struct FilterOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      """
+      Only workloads whose ids match: * is any text, ? any character, [a-c] one of a set. May be \
+      repeated; each selects.
+      """,
+      valueName: "pattern"),
+    transform: { text in
+      guard let glob = Glob(text) else {
+        throw ValidationError("\"\(text)\" has a set that does not end, or is empty")
+      }
+      return glob
+    })
+  var filter: [Glob] = []
+
+  /// Whether an id is selected; every one without a pattern.
+  func selects(_ id: String) -> Bool { filter.isEmpty || filter.contains { $0.matches(id) } }
+
+  /// The workloads that match out of all there are; a few without a pattern.
+  func workloads() throws(CommandFailure) -> [BenchmarkWorkload] {
+    let selected =
+      filter.isEmpty ? BenchmarkWorkload.quick : BenchmarkWorkload.full.filter { selects($0.id) }
+    guard !selected.isEmpty else {
+      throw CommandFailure(
+        .wrongInput, "no workload is selected; vkattn bench --list prints the ids")
+    }
+    return selected
+  }
+}
+
 /// A command that runs or plans kernels.
 protocol KernelCommand {
   /// Whether the matrix path may run.

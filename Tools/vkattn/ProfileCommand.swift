@@ -10,22 +10,12 @@ struct ProfileCommand: AsyncParsableCommand {
     discussion: """
       Host: making the plan, the pipelines (compiled, or loaded from the cache of an earlier run), the first \
       run, recording, submitting, and waiting for the end. Device: each dispatch by timestamps after every one \
-      of them; where dispatches overlap, the later one has what is left.
+      of them; where dispatches overlap, the later one has what is left. Pipelines: registers, spills and whatever \
+      else the driver tells of them, where it has VK_KHR_pipeline_executable_properties.
 
         vkattn profile --filter 'llama-3-8b/decode/*'
         vkattn profile --filter 'attention/f16/*S1024*D64*' --path row --json
       """)
-
-  @Option(
-    help: ArgumentHelp(
-      "Workloads whose ids match, as for bench; may be repeated.", valueName: "pattern"),
-    transform: { text in
-      guard let glob = Glob(text) else {
-        throw ValidationError("\"\(text)\" has a set that does not end, or is empty")
-      }
-      return glob
-    })
-  var filter: [Glob] = []
 
   @Option(help: ArgumentHelp("How often each phase is measured.", valueName: "count"))
   var samples = 50
@@ -33,6 +23,7 @@ struct ProfileCommand: AsyncParsableCommand {
   @Flag(help: "Prints a JSON array.")
   var json = false
 
+  @OptionGroup var selection: FilterOptions
   @OptionGroup var paths: PathOptions
   @OptionGroup var tuning: TuningOptions
   @OptionGroup var device: DeviceOptions
@@ -43,29 +34,17 @@ struct ProfileCommand: AsyncParsableCommand {
 
   func run() async throws {
     let console = Console.current
-    let workloads =
-      filter.isEmpty
-      ? BenchmarkWorkload.quick
-      : BenchmarkWorkload.full.filter { workload in filter.contains { $0.matches(workload.id) } }
-    guard !workloads.isEmpty else {
-      throw CommandFailure(
-        .wrongInput, "no workload is selected; vkattn bench --list prints the ids")
-    }
-    let opened = try device.open()
+    let workloads = try selection.workloads()
+    let opened = try device.open(keepsPipelineStatistics: true)
     let tiles = tuning.tuning(for: opened.capabilities)
     var profiles: [WorkloadProfile] = []
     var failures: [String] = []
     for workload in workloads {
-      let isLinear = workload.problem.family == LinearAttentionWorkload.family
-      let ways: [(AttentionPathChoice, LinearAttentionChoice)] =
-        isLinear
-        ? paths.linearChoices.map { (.automatic, $0) }
-        : paths.choices(on: opened.capabilities).map { ($0, LinearAttentionChoice()) }
-      for way in ways {
+      for way in paths.ways(of: workload, on: opened.capabilities) {
         console.progress(workload.id)
         do {
           let profile = try await WorkloadProfile.measure(
-            workload, on: opened, way.0, linear: way.1, tuning: tiles, count: samples)
+            workload, on: opened, way.attention, linear: way.linear, tuning: tiles, count: samples)
           profiles.append(profile)
           if !json { for line in profile.lines { console.print(line) } }
         } catch AttentionError.pathUnavailable(_, let reason) {

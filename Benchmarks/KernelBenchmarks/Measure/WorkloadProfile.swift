@@ -18,12 +18,28 @@ public struct WorkloadProfile: Sendable {
     public let seconds: SampleStatistics
   }
 
+  /// What the driver's compiler says of one pipeline.
+  public struct Pipeline: Sendable, Hashable {
+    /// The shader's name.
+    public let name: String
+    /// A program of it with its figures; empty where the device has none to tell, or was not asked to keep them.
+    public let statistics: [PipelineStatistics]
+
+    /// Asks the driver.
+    public init(_ pipeline: ComputePipeline) throws(VulkanError) {
+      name = pipeline.name
+      statistics = try pipeline.statistics()
+    }
+  }
+
   /// The workload's id.
   public let id: String
   /// Plan, pipeline, first run, record, submit, wait.
   public let phases: [Phase]
   /// The dispatches of one run in their order, the first 63 of them; empty where the device has no timestamps.
   public let dispatches: [Dispatch]
+  /// The pipelines of the dispatches, each once.
+  public let pipelines: [Pipeline]
   /// The path that ran, and its tile.
   public let path: String
   /// The tile.
@@ -53,7 +69,7 @@ public struct WorkloadProfile: Sendable {
     let result = prepared.result(timing)
     var seconds: [String: [Double]] = [:]
     var gpu: [[Double]] = []
-    var names: [String] = []
+    var ran: [ComputePipeline] = []
     let times = device.capabilities.timestampPeriod > 0
     for _ in 0..<max(1, count) {
       func measure<Result>(_ name: String, _ body: () throws -> Result) rethrows -> Result {
@@ -74,7 +90,7 @@ public struct WorkloadProfile: Sendable {
       let timedRecorder = try device.makeRecorder()
       timedRecorder.timesDispatches = true
       try prepared.record(timedRecorder)
-      names = timedRecorder.timedDispatches
+      ran = timedRecorder.timedDispatches
       let timedSubmission = try device.submit(timedRecorder)
       try timedSubmission.wait()
       let marks = try timedSubmission.timestamps()
@@ -90,13 +106,16 @@ public struct WorkloadProfile: Sendable {
     add("pipelines, once", result.pipelineSeconds.map { [$0] } ?? [])
     add("first run, once", result.firstSeconds.map { [$0] } ?? [])
     for name in ["record", "submit", "wait"] { add(name, seconds[name] ?? []) }
-    let dispatches = names.enumerated().compactMap { index, name in
+    let dispatches = ran.enumerated().compactMap { index, pipeline in
       SampleStatistics(gpu.compactMap { $0.indices.contains(index) ? $0[index] : nil })
-        .map { Dispatch(name: name, seconds: $0) }
+        .map { Dispatch(name: pipeline.name, seconds: $0) }
     }
+    var seen: Set<ObjectIdentifier> = []
+    let pipelines = try ran.filter { seen.insert(ObjectIdentifier($0)).inserted }
+      .map { pipeline throws(VulkanError) in try Pipeline(pipeline) }
     return WorkloadProfile(
-      id: workload.id, phases: phases, dispatches: dispatches, path: result.path,
-      tile: result.tile)
+      id: workload.id, phases: phases, dispatches: dispatches, pipelines: pipelines,
+      path: result.path, tile: result.tile)
   }
 
   /// The profile as JSON.
@@ -112,6 +131,7 @@ public struct WorkloadProfile: Sendable {
       "id": .string(id), "path": .string(path), "tile": .string(tile),
       "host": .array(phases.map { statistics($0.name, $0.seconds) }),
       "dispatches": .array(dispatches.map { statistics($0.name, $0.seconds) }),
+      "pipelines": .array(pipelines.map(\.json)),
     ]
   }
 
@@ -133,6 +153,6 @@ public struct WorkloadProfile: Sendable {
         "device: \(dispatch.name)", dispatch.seconds,
         total > 0 ? Numbers.percent(dispatch.seconds.median / total) : "")
     }
-    return ["\(id), \(path), \(tile)"] + table.lines
+    return ["\(id), \(path), \(tile)"] + table.lines + pipelines.flatMap(\.lines)
   }
 }

@@ -47,6 +47,10 @@ struct DeviceCalls: @unchecked Sendable {
   var vkGetSemaphoreCounterValue: PFN_vkGetSemaphoreCounterValue
   var vkWaitSemaphores: PFN_vkWaitSemaphores
   var vkQueueSubmit: PFN_vkQueueSubmit
+  /// Only of a device that was opened to tell of its pipelines.
+  var vkGetPipelineExecutablePropertiesKHR: PFN_vkGetPipelineExecutablePropertiesKHR?
+  /// Likewise.
+  var vkGetPipelineExecutableStatisticsKHR: PFN_vkGetPipelineExecutableStatisticsKHR?
 
   init(
     device: VkDevice, getProcAddress: PFN_vkGetDeviceProcAddr
@@ -103,5 +107,9 @@ struct DeviceCalls: @unchecked Sendable {
       "vkGetSemaphoreCounterValue", PFN_vkGetSemaphoreCounterValue.self)
     vkWaitSemaphores = try load("vkWaitSemaphores", PFN_vkWaitSemaphores.self)
     vkQueueSubmit = try load("vkQueueSubmit", PFN_vkQueueSubmit.self)
+    vkGetPipelineExecutablePropertiesKHR = try? load(
+      "vkGetPipelineExecutablePropertiesKHR", PFN_vkGetPipelineExecutablePropertiesKHR.self)
+    vkGetPipelineExecutableStatisticsKHR = try? load(
+      "vkGetPipelineExecutableStatisticsKHR", PFN_vkGetPipelineExecutableStatisticsKHR.self)
   }
 }

@@ -15,6 +15,14 @@ public final class ComputeDevice: Sendable {
     public var logger = Logger(label: "VulkanAttention") { _ in SwiftLogNoOpLogHandler() }
     /// Copies through staging buffers even where the host reaches device memory.
     public var forcesStaging = false
+    /// Keeps what the driver's compiler says of each pipeline, where the device has the feature
+    /// `pipelineStatistics`; see ``ComputePipeline/statistics()``. Off by default: a driver may compile anew what
+    /// its cache has, and keep more in memory.
+    public var keepsPipelineStatistics = false
+
+    /// Makes pipelines and runs nothing: for a driver that compiles for hardware which is not there, and so has no
+    /// queue that works.
+    public var compilesOnly = false
 
     /// Options with their defaults.
     public init() {}
@@ -22,7 +30,8 @@ public final class ComputeDevice: Sendable {
 
   let logical: LogicalDevice
   let pool: MemoryPool
-  let queue: SubmissionQueue
+  /// Nil of a device that only compiles.
+  let queue: SubmissionQueue?
   let pipelines: PipelineStore
   let logger: Logger
 
@@ -68,6 +77,7 @@ public final class ComputeDevice: Sendable {
   ) throws(VulkanError) {
     var capabilities = try selection.choose(from: instance.devices())
     if options.forcesStaging { capabilities.hasUnifiedMemory = false }
+    if !options.keepsPipelineStatistics { capabilities.features.remove(.pipelineStatistics) }
     let physicals = try instance.physicalDevices()
     guard physicals.indices.contains(capabilities.index) else {
       throw .noDevice(requested: capabilities.name, available: [])
@@ -78,7 +88,7 @@ public final class ComputeDevice: Sendable {
       adjustCalls: adjustCalls)
     logger = options.logger
     pool = MemoryPool(logical)
-    queue = try SubmissionQueue(logical)
+    queue = options.compilesOnly ? nil : try SubmissionQueue(logical)
     pipelines = try PipelineStore(
       logical, directory: options.pipelineCacheDirectory, logger: options.logger)
     logger.info(
@@ -115,9 +125,19 @@ public final class ComputeDevice: Sendable {
       byteCount: byteCount)
   }
 
+  private func usableQueue() throws(VulkanError) -> SubmissionQueue {
+    guard let queue else {
+      throw .missingFeatures(
+        device: capabilities.name, features: ["a queue, since it was opened to compile only"])
+    }
+    return queue
+  }
+
   /// Starts a list of commands.
+  ///
+  /// - Throws: `missingFeatures` for a device that only compiles, `deviceLost`, or the failed call.
   public func makeRecorder() throws(VulkanError) -> Recorder {
-    try queue.makeRecorder()
+    try usableQueue().makeRecorder()
   }
 
   /// Sends a recorder's commands to the device; the recorder is used up.
@@ -129,7 +149,7 @@ public final class ComputeDevice: Sendable {
         what: "recorder", expected: capabilities.name,
         actual: recorder.logical.capabilities.name)
     }
-    return try queue.submit(recorder)
+    return try usableQueue().submit(recorder)
   }
 
   /// The pipeline of a description, compiled on first use and shared from then on.
@@ -138,6 +158,9 @@ public final class ComputeDevice: Sendable {
   public func pipeline(_ description: PipelineDescription) throws(VulkanError) -> ComputePipeline {
     try pipelines.pipeline(description)
   }
+
+  /// Every pipeline that was made, in the order of their names.
+  public var compiledPipelines: [ComputePipeline] { pipelines.all }
 
   /// Writes the compiled pipelines to the cache folder now instead of when the device is closed.
   ///

@@ -42,6 +42,8 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
     case subgroupArithmetic
     /// Shuffles within a subgroup in compute shaders.
     case subgroupShuffle
+    /// `VK_KHR_pipeline_executable_properties`: what the driver's compiler says of a pipeline.
+    case pipelineStatistics
   }
 
   /// One shape of a cooperative matrix product C (M×N) += A (M×K) · B (K×N) at subgroup scope.

@@ -11,6 +11,8 @@ final class FeatureChain {
   private var sizeControl: UnsafeMutablePointer<VkPhysicalDeviceSubgroupSizeControlFeatures>?
   private var matrix: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrixFeaturesKHR>?
   private var matrix2: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrix2FeaturesNV>?
+  private var statistics:
+    UnsafeMutablePointer<VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR>?
   /// The extensions that the enabled features need.
   private(set) var extensions: [String] = []
 
@@ -49,6 +51,15 @@ final class FeatureChain {
       matrix2 = chain.append(features)
       require(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME, of: probe)
     }
+    if probe.extensions.contains(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME),
+      wants(.pipelineStatistics)
+    {
+      var features = VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR()
+      features.sType =
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR
+      statistics = chain.append(features)
+      require(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME, of: probe)
+    }
     // Vulkan asks that it be enabled wherever a device lists it.
     require("VK_KHR_portability_subset", of: probe)
     if let enabling { enable(enabling) }
@@ -74,6 +85,7 @@ final class FeatureChain {
     sizeControl?.pointee.computeFullSubgroups = flag(.subgroupSizeControl)
     matrix?.pointee.cooperativeMatrix = flag(.coopmat)
     matrix2?.pointee.cooperativeMatrixFlexibleDimensions = flag(.coopmat2)
+    statistics?.pointee.pipelineExecutableInfo = flag(.pipelineStatistics)
   }
 
   /// The features that a query filled in.
@@ -98,6 +110,7 @@ final class FeatureChain {
     add(
       .coopmat2, if: matrix?.pointee.cooperativeMatrix ?? 0,
       matrix2?.pointee.cooperativeMatrixFlexibleDimensions ?? 0)
+    add(.pipelineStatistics, if: statistics?.pointee.pipelineExecutableInfo ?? 0)
     return found
   }
 }

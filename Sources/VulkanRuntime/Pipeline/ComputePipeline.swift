@@ -129,6 +129,9 @@ public final class ComputePipeline: @unchecked Sendable {
             info.stage.pName = name
             info.stage.pSpecializationInfo = specialization
             info.layout = layout
+            if logical.capabilities.has(.pipelineStatistics) {
+              info.flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR.rawValue
+            }
             return logical.calls.vkCreateComputePipelines(
               logical.handle, cache, 1, &info, nil, &created)
           }

@@ -72,6 +72,13 @@ final class PipelineStore: @unchecked Sendable {
     }
   }
 
+  /// The pipelines that are there, by name.
+  var all: [ComputePipeline] {
+    entries.withLock { Array($0.values) }
+      .compactMap { entry in entry.pipeline.withLock { $0 } }
+      .sorted { $0.name < $1.name }
+  }
+
   /// Writes the cache to its file where there is something new.
   func save() throws(VulkanError) {
     guard let file, let cache, !logical.isLost,

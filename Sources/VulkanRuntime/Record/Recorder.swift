@@ -29,8 +29,8 @@ public final class Recorder {
   /// Whether a timestamp is taken before the first dispatch and after each one, as long as a recorder has any left:
   /// for profiles. Where dispatches overlap, the later one has what is left of its time.
   public var timesDispatches = false
-  /// The shaders of the dispatches that were timed, in their order: the n-th ran between timestamps n and n + 1.
-  public private(set) var timedDispatches: [String] = []
+  /// The pipelines of the dispatches that were timed, in their order: the n-th ran between timestamps n and n + 1.
+  public private(set) var timedDispatches: [ComputePipeline] = []
 
   private static let work =
     VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT.rawValue | VK_PIPELINE_STAGE_TRANSFER_BIT.rawValue
@@ -95,7 +95,7 @@ public final class Recorder {
     calls.vkCmdDispatch(commands, UInt32(groups.x), UInt32(groups.y), UInt32(groups.z))
     if isTimed {
       try timestamp()
-      timedDispatches.append(pipeline.name)
+      timedDispatches.append(pipeline)
     }
   }
 
