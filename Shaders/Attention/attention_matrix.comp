@@ -325,9 +325,15 @@ void accumulateNonFiniteValues(uint firstKey) {
 
 // --- Output ----------------------------------------------------------------------------------------------
 
+// PARTS_OF_FRAGMENTS. Fragments go to memory and back through the score rows, some at a time, in a rolled loop that
+// asks every fragment whether it is one of them. A loop around one with an unknown number of trips is not unrolled by
+// Mesa whatever it is told, and fragments indexed by what is not a constant lie in memory for the whole kernel: RADV
+// for NAVI31 then kept Q and O of D = E = 256 in 1536 bytes of scratch for each lane, and reached 16 fragments of
+// D = E = 128 by comparisons (119 branches).
+
 /// Between the result fragments and memory, through the score rows: rows of E_PADDED channels, some at a time.
 void loadResults() {
-  UNROLL for (uint first = 0; first < E_FRAGMENTS; first += KEY_FRAGMENTS) {
+  [[dont_unroll]] for (uint first = 0; first < E_FRAGMENTS; first += KEY_FRAGMENTS) {
     const uint fragments = min(KEY_FRAGMENTS, E_FRAGMENTS - first);
     SUBGROUP_SYNC();
     const uint units = fragments * FRAGMENT_N / 4;
@@ -338,10 +344,13 @@ void loadResults() {
       arena[scoreBase + i / units * SCORE_PITCH + i % units] = floatBitsToUint(values);
     }
     SUBGROUP_SYNC();
-    UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
-      UNROLL for (uint n = 0; n < fragments; ++n) {
-        const uint element = scoreBase + r * FRAGMENT_M * SCORE_PITCH + n * (FRAGMENT_N / 4);
-        coopMatLoad(result[r * E_FRAGMENTS + first + n], arena, element, SCORE_PITCH, ROW_MAJOR);
+    UNROLL for (uint n = 0; n < E_FRAGMENTS; ++n) {
+      if (n >= first && n < first + fragments) {
+        UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
+          const uint element =
+            scoreBase + r * FRAGMENT_M * SCORE_PITCH + (n - first) * (FRAGMENT_N / 4);
+          coopMatLoad(result[r * E_FRAGMENTS + n], arena, element, SCORE_PITCH, ROW_MAJOR);
+        }
       }
     }
   }
@@ -372,13 +381,16 @@ void storeResults() {
       }
     }
   }
-  UNROLL for (uint first = 0; first < E_FRAGMENTS; first += KEY_FRAGMENTS) {
+  [[dont_unroll]] for (uint first = 0; first < E_FRAGMENTS; first += KEY_FRAGMENTS) {
     const uint fragments = min(KEY_FRAGMENTS, E_FRAGMENTS - first);
     SUBGROUP_SYNC();
-    UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
-      UNROLL for (uint n = 0; n < fragments; ++n) {
-        const uint element = scoreBase + r * FRAGMENT_M * SCORE_PITCH + n * (FRAGMENT_N / 4);
-        coopMatStore(result[r * E_FRAGMENTS + first + n], arena, element, SCORE_PITCH, ROW_MAJOR);
+    UNROLL for (uint n = 0; n < E_FRAGMENTS; ++n) {
+      if (n >= first && n < first + fragments) {
+        UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
+          const uint element =
+            scoreBase + r * FRAGMENT_M * SCORE_PITCH + (n - first) * (FRAGMENT_N / 4);
+          coopMatStore(result[r * E_FRAGMENTS + n], arena, element, SCORE_PITCH, ROW_MAJOR);
+        }
       }
     }
     SUBGROUP_SYNC();

@@ -202,14 +202,17 @@ void loadQueries() {
   }
   // Into registers through the rows that later hold the scores: each takes 2 * KEY_TILE channels at a time.
   const uint stepsAtOnce = 2 * KEY_TILE / FRAGMENT_K;
-  UNROLL for (uint first = 0; first < D_STEPS; first += stepsAtOnce) {
+  [[dont_unroll]] for (uint first = 0; first < D_STEPS; first += stepsAtOnce) {
     stageQueries(scoreBase, SCORE_PITCH, first * FRAGMENT_K / 8, KEY_TILE / 4);
     SUBGROUP_SYNC();
-    UNROLL for (uint step = first; step < min(D_STEPS, first + stepsAtOnce); ++step) {
-      UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
-        const uint element =
-          scoreBase + r * FRAGMENT_M * SCORE_PITCH + (step - first) * (FRAGMENT_K / 8);
-        coopMatLoad(query[r * D_STEPS + step], arena, element, SCORE_PITCH, ROW_MAJOR);
+    // Every fragment is asked whether it is one of these: see PARTS_OF_FRAGMENTS.
+    UNROLL for (uint step = 0; step < D_STEPS; ++step) {
+      if (step >= first && step < first + stepsAtOnce) {
+        UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
+          const uint element =
+            scoreBase + r * FRAGMENT_M * SCORE_PITCH + (step - first) * (FRAGMENT_K / 8);
+          coopMatLoad(query[r * D_STEPS + step], arena, element, SCORE_PITCH, ROW_MAJOR);
+        }
       }
     }
     SUBGROUP_SYNC();

@@ -294,6 +294,10 @@ uint quadOf(const uint place) {
 }
 
 /// Loads the rows of the tile.
+///
+/// The inner loop's trips are a constant: a loop around one that cannot be unrolled is not unrolled by Mesa
+/// either, and an index that is not a constant anywhere puts the whole array into memory (RADV, 4 rows of the
+/// options: 320 bytes of scratch for each lane, read in the loop over the keys).
 void openRows() {
   [[unroll]] for (uint r = 0; r < ROWS; r++) {
     const uint token = openDecodeRow(rowTile * ROWS + r);
@@ -301,8 +305,11 @@ void openRows() {
     rows[r] = openRow(token);
     const uint64_t address = queryAddress(token);
     if (QUERY_IN_SHARED) {
-      for (uint d = gl_LocalInvocationID.x; d < QUADS_QK; d += gl_WorkGroupSize.x) {
-        sharedQuery[r * QUADS_QK + d] = loadQueryChannels4(address, d * 4) * rows[r].scale;
+      [[unroll]] for (uint first = 0; first < QUADS_QK; first += gl_WorkGroupSize.x) {
+        const uint d = first + gl_LocalInvocationID.x;
+        if (d < QUADS_QK) {
+          sharedQuery[r * QUADS_QK + d] = loadQueryChannels4(address, d * 4) * rows[r].scale;
+        }
       }
     } else {
       [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {

@@ -100,10 +100,12 @@ struct DeviceProbe {
     let kind = Self.kind(properties.deviceType)
     let memory = memory()
     let subgroupSize = Int(subgroups.pointee.subgroupSize)
-    let computeUnits: Int? =
+    let told =
       multiprocessors.map { Int($0.pointee.shaderSMCount) }
       ?? cores.map { Int($0.pointee.activeComputeUnitCount) }
       ?? (kind == .cpu ? HostEnvironment.processorCount : nil)
+    // RADV tells 0 of hardware that it only compiles for.
+    let computeUnits = told.flatMap { $0 > 0 ? $0 : nil }
     let features = features().union(Self.features(of: subgroups.pointee)).subtracting(
       try Self.vetoes(environment: HostEnvironment.variable("VKATTN_DISABLE")))
     return DeviceCapabilities(
