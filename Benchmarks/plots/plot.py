@@ -429,11 +429,48 @@ th, td {{ text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px sol
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
+def folders(arguments, reports):
+    """Where pictures go, and the results that are in them."""
+    if not arguments.by_device:
+        return [(arguments.out, reports)]
+    groups = collections.defaultdict(list)
+    for report in reports:
+        # Tables of one line name device and driver in one.
+        device = re.sub(r"\), .*", ")", report["device"])
+        groups[re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")].append(report)
+    return [(arguments.out / name, group) for name, group in sorted(groups.items())]
+
+
+def draw_all(folder, data):
+    """Draws what there is data for into a folder, and the page of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, draw, kind in PICTURES:
+        picture = draw(data[kind])
+        if picture is None:
+            print(f"{name}: no data")
+            continue
+        figure, caption = picture
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=150)
+        plt.close(figure)
+        (folder / f"{name}.png").write_bytes(png.getvalue())
+        drawn.append((name, caption, png.getvalue()))
+        print(f"{name}: {folder / name}.svg, .png")
+    if not drawn:
+        raise WrongFile("no picture has data in these files: lines need two lengths at least")
+    write_report(folder, drawn, data["results"])
+    print(f"report: {folder / 'report.html'}")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=pathlib.Path)
     parser.add_argument("--out", required=True, type=pathlib.Path)
+    parser.add_argument("--by-device", action="store_true",
+                        help="a folder with pictures of its own for the results of each device")
     arguments = parser.parse_args()
 
     data = {"results": [], "schedule": []}
@@ -441,25 +478,8 @@ def main():
         for file in arguments.files:
             kind, contents = load(file)
             data[kind].append(contents)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        drawn = []
-        for name, draw, kind in PICTURES:
-            picture = draw(data[kind])
-            if picture is None:
-                print(f"{name}: no data")
-                continue
-            figure, caption = picture
-            figure.savefig(arguments.out / f"{name}.svg")
-            png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=150)
-            plt.close(figure)
-            (arguments.out / f"{name}.png").write_bytes(png.getvalue())
-            drawn.append((name, caption, png.getvalue()))
-            print(f"{name}: {arguments.out / name}.svg, .png")
-        if not drawn:
-            raise WrongFile("no picture has data in these files: lines need two lengths at least")
-        write_report(arguments.out, drawn, data["results"])
-        print(f"report: {arguments.out / 'report.html'}")
+        for folder, reports in folders(arguments, data["results"]):
+            draw_all(folder, {"results": reports, "schedule": data["schedule"]})
     except (WrongFile, OSError) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         sys.exit(2)

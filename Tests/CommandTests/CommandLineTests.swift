@@ -58,6 +58,42 @@ import VulkanAttention
     #expect(names("pipelines").allSatisfy { $0.hasPrefix("linear_") })
   }
 
+  @Test("History replaces what stands between its lines, and tells a page that is another one")
+  func history() async throws {
+    let folder = FileManager.default.temporaryDirectory.appending(
+      path: "history-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    func path(_ name: String) -> String { folder.appending(path: name).path }
+    try Data(
+      #"""
+      {"device": "d", "driver": "e", "commit": "c", "results": [], "peers": [{"id": "attention/f32/B1-S8",
+       "path": "row", "gflops_ours": 3, "gflops_theirs": 2, "ratio": 1.5, "theirs": "p"}]}
+      """#.utf8
+    ).write(to: folder.appending(path: "2026-11-22-a.json"))
+    let text = "# Title\n<!-- figures -->\nold\n<!-- end of figures -->\nThe end.\n"
+    try Data(text.utf8).write(to: folder.appending(path: "text.md"))
+    let arguments = [
+      "history", "--results", folder.path, "--out", path("page.md"), "--summary", path("text.md"),
+    ]
+    func run(_ more: String...) async -> Outcome {
+      let console = Console(isRecording: true)
+      let status = await Console.$current.withValue(console) { await VKAttn.run(arguments + more) }
+      return Outcome(status: status, output: console.output, errors: console.errors)
+    }
+    #expect(await run("--check").status != 0)
+    #expect(await run().status == 0)
+    let written = try String(contentsOf: folder.appending(path: "text.md"), encoding: .utf8)
+    #expect(written.hasPrefix("# Title\n<!-- figures -->\n\n**d, e**, 2026-11-22"))
+    #expect(written.contains("| attention f32 | row | PyTorch | 1 | 1.50× | 1.50× | 1.50× |"))
+    #expect(
+      written.hasSuffix("\n\n<!-- end of figures -->\nThe end.\n") && !written.contains("old"))
+    #expect(await run("--check").status == 0)
+    try Data("no lines".utf8).write(to: folder.appending(path: "text.md"))
+    let refused = await run()
+    #expect(refused.status == 2 && refused.errors.contains("<!-- figures -->"))
+  }
+
   @Test("A driver that tells nothing of its pipelines is no device for that")
   func pipelinesWithoutStatistics() async throws {
     let device = try #require(try? DeviceSelection("best").choose(from: VulkanInstance().devices()))

@@ -57,6 +57,33 @@ import VulkanAttention
     #expect(page.split(separator: "\n").filter { $0.hasPrefix("## ") } == ["## d, e"])
   }
 
+  @Test("The summary has the mean and the extremes of each kind of workload beside each peer")
+  func summary() throws {
+    func peer(_ id: String, _ peer: String, _ ratio: Double) -> String {
+      "{\"id\": \"\(id)\", \"path\": \"row\", \"peer\": \"\(peer)\", \"gflops_ours\": \(ratio * 10), "
+        + "\"gflops_theirs\": 10, \"ratio\": \(ratio), \"theirs\": \"\(peer) 1\"}"
+    }
+    let old = peer("attention/f32/B1-S512-T512", "PyTorch", 100)
+    let new = [
+      peer("attention/f32/B1-S512-T512", "PyTorch", 2),
+      peer("attention/f32/B1-S1024", "PyTorch", 8),
+      peer("attention/f32/B1-S1024-causal", "PyTorch", 3),
+      peer("decode/f16/B1-S1-T64-q8_0", "ggml", 5),
+    ].joined(separator: ", ")
+    let summary = try ResultHistory([
+      ("2026-11-21-a.json", bench(0.001, time: nil, peers: old)),
+      ("2026-11-22-b.json", bench(0.001, time: nil, peers: new)),
+    ]).summary
+    let rows = summary.split(separator: "\n").filter { $0.hasPrefix("|") }.dropFirst(2)
+    #expect(
+      rows == [
+        "| attention f32 | row | PyTorch | 2 | 4.00× | 2.00× | 8.00× |",
+        "| attention f32 causal | row | PyTorch | 1 | 3.00× | 3.00× | 3.00× |",
+        "| decode f16 q8_0 | row | ggml | 1 | 5.00× | 5.00× | 5.00× |",
+      ], "\(summary)")
+    #expect(summary.contains("**d, e**, 2026-11-21, 2026-11-22; peers: PyTorch 1; ggml 1."))
+  }
+
   @Test func otherFilesAreNamed() {
     let error = #expect(throws: ResultFileError.self) {
       try ResultHistory([("x.json", Array("[]".utf8))])

@@ -68,13 +68,13 @@ extension BenchCommand {
     for skip in skips { console.print("skipped: \(skip)") }
     for failure in failures { console.print("FAILED: \(failure)") }
     if let json {
-      let report: JSONText = [
-        "device": .string(opened.capabilities.name),
-        "comparisons": .array(comparisons.map(\.json)),
-        "skipped": .array(skips.map(JSONText.string)),
-        "failed": .array(failures.map(JSONText.string)),
-      ]
-      try OutputFile(json).write(report.text + "\n")
+      var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
+      report.time = Clock.now
+      report.comparisons = comparisons
+      report.peers = comparisons.map { $0.beside(report.device) }
+      report.skips = skips
+      report.failures = failures
+      try OutputFile(json).write(report.json.text + "\n")
     }
     if !failures.isEmpty { throw CommandFailure(.failed) }
     if comparisons.isEmpty { throw CommandFailure(.failed, "no workload could run") }

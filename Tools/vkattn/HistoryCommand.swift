@@ -10,9 +10,14 @@ struct HistoryCommand: AsyncParsableCommand {
       Of each device, driver, workload and path the newest file's figures, beside the peers. A file's date is \
       the one its name begins with. Nothing runs on a device.
 
-        vkattn history                 # Benchmarks/results/*.json to Benchmarks/RESULTS.md
-        vkattn history --check         # exit status 1 where the page is not what the files say
+        vkattn history                 # Benchmarks/results/*.json to Benchmarks/RESULTS.md and README.md
+        vkattn history --check         # exit status 1 where a page is not what the files say
+
+      In the summary's file, what stands between the lines \(Self.marks.begin) and \(Self.marks.end) is replaced: \
+      for each device a table of the ratios to peers.
       """)
+
+  private static let marks = (begin: "<!-- figures -->", end: "<!-- end of figures -->")
 
   @Option(help: ArgumentHelp("Where the result files are.", valueName: "folder"))
   var results = "Benchmarks/results"
@@ -20,7 +25,11 @@ struct HistoryCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("The page; its links lead to results beside it.", valueName: "file"))
   var out = "Benchmarks/RESULTS.md"
 
-  @Flag(help: "Writes nothing; the exit status is 1 where the page is another one.")
+  @Option(
+    help: ArgumentHelp("The text with the summary between its two lines.", valueName: "file"))
+  var summary = "README.md"
+
+  @Flag(help: "Writes nothing; the exit status is 1 where a page is another one.")
   var check = false
 
   func run() async throws {
@@ -37,15 +46,33 @@ struct HistoryCommand: AsyncParsableCommand {
     } catch {
       throw CommandFailure(.wrongInput, "\(error)")
     }
-    let page = history.page
-    if check {
-      guard try inputFile(out) == Array(page.utf8) else {
-        throw CommandFailure(.failed, "\(out) is not what the files say; run vkattn history")
+    let pages = [
+      (file: out, text: history.page), (file: summary, text: try summarised(history.summary)),
+    ]
+    for page in pages where check {
+      guard try inputFile(page.file) == Array(page.text.utf8) else {
+        throw CommandFailure(
+          .failed, "\(page.file) is not what the files say; run vkattn history")
       }
-      Console.current.print("\(out) is what \(json.count) files say")
-      return
     }
-    try OutputFile(out).write(page)
-    Console.current.print("\(json.count) files to \(out)")
+    for page in pages where !check { try OutputFile(page.file).write(page.text) }
+    Console.current.print(
+      check
+        ? "\(out) and \(summary) are what \(json.count) files say"
+        : "\(json.count) files to \(out), \(summary)")
+  }
+
+  /// The file of the summary with a new one between its lines.
+  private func summarised(_ text: String) throws -> String {
+    let old = String(decoding: try inputFile(summary), as: UTF8.self)
+    let lines = old.split(separator: "\n", omittingEmptySubsequences: false)
+    guard let begin = lines.firstIndex(where: { $0 == Self.marks.begin }),
+      let end = lines[begin...].firstIndex(where: { $0 == Self.marks.end })
+    else {
+      throw CommandFailure(
+        .wrongInput, "\(summary) has no lines \(Self.marks.begin) and \(Self.marks.end)")
+    }
+    return lines[...begin].joined(separator: "\n") + "\n" + text + "\n"
+      + lines[end...].joined(separator: "\n")
   }
 }

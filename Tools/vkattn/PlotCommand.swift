@@ -29,6 +29,9 @@ struct PlotCommand: AsyncParsableCommand {
     help: ArgumentHelp("Where the pictures go; made where it is not there.", valueName: "folder"))
   var out: String
 
+  @Flag(help: "Makes a folder with pictures of its own for the results of each device.")
+  var byDevice = false
+
   func validate() throws {
     if files.isEmpty { throw ValidationError("no file to draw") }
   }
@@ -41,7 +44,9 @@ struct PlotCommand: AsyncParsableCommand {
     }
     let python = try Self.python()
     let run = try Self.process(
-      python, [Self.script, "--out", Self.plain(out)] + files.map(Self.plain)
+      python,
+      [Self.script, "--out", Self.plain(out)] + (byDevice ? ["--by-device"] : [])
+        + files.map(Self.plain)
     ).run(secondsAtMost: 600)
     for line in run.output.split(separator: "\n") { console.print(String(line)) }
     guard !run.timedOut else { throw CommandFailure(.failed, "drawing took more than 600 s") }

@@ -63,6 +63,8 @@ public struct CustomComparison: Sendable {
   public let id: String
   /// The path that ran.
   public let path: String
+  /// Multiplications and additions of the problem.
+  public let operations: Double
   /// Seconds of the library's own option.
   public let builtIn: SampleStatistics
   /// Seconds of the modification.
@@ -75,6 +77,13 @@ public struct CustomComparison: Sendable {
   public let errors: (builtIn: Double, custom: Double)
   /// Seconds from the GLSL to the SPIR-V: by the compiler, and from a file that an earlier run left.
   public let compilation: (first: Double, disk: Double)
+
+  /// The modification beside the option as a peer of it: above 1, the modification is faster.
+  public func beside(_ platform: String) -> PeerComparison {
+    PeerComparison(
+      id: id, path: path, peer: "built-in option", platform: platform,
+      ours: operations / custom.median * 1e-9, theirs: operations / builtIn.median * 1e-9)
+  }
 
   /// The columns of ``row``.
   public static let columns: [(title: String, alignment: TextTable.Alignment)] = [
@@ -188,7 +197,8 @@ public struct CustomBenchmark: Sendable {
       let ratio = SampleStatistics(zip(times.custom, times.builtIn).map { $0 / $1 })
     else { throw BenchmarkRefusal(description: "no sample was taken") }
     return CustomComparison(
-      id: workload.id, path: choice.name(of: plan), builtIn: ownTimes, custom: customTimes,
+      id: workload.id, path: choice.name(of: plan),
+      operations: request.floatingPointOperations, builtIn: ownTimes, custom: customTimes,
       ratio: ratio, blockMap: mapSeconds, errors: (ownError, customError),
       compilation: try await CustomCompiler.compilationSeconds(
         of: custom.plan.shaderName, score: equivalent.score, mask: equivalent.mask,

@@ -82,6 +82,11 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
       }
     }
 
+  /// The lengths of tiled attention's standard shapes, for the crossover of the two.
+  public static let crossover = [512, 2048].map {
+    LinearAttentionWorkload(.lightning, tokens: $0, heads: 8, headSize: 128, .f32)
+  }
+
   /// A few of them, for a first look.
   public static let quick = [
     LinearAttentionWorkload(.lightning, tokens: 1024, heads: 8, headSize: 128, .f32),

@@ -56,6 +56,16 @@ public struct ResultFile: Sendable, Decodable {
     public var theirs: String
   }
 
+  /// What the host needs for a decode step of many sequences.
+  public struct DecodeHost: Sendable, Hashable, Decodable {
+    /// How many.
+    public var sequences: Int
+    /// Seconds of making the schedule.
+    public var scheduleSeconds: Double
+    /// Seconds of recording a layer.
+    public var recordSeconds: Double
+  }
+
   /// The newest version of the format that this build reads.
   public static let newestVersion = BenchmarkReport.formatVersion
 
@@ -73,6 +83,8 @@ public struct ResultFile: Sendable, Decodable {
   public var results: [Result]
   /// Workloads beside peers.
   public var peers: [Peer]?
+  /// The host's time; nil where it was not measured.
+  public var decodeHost: DecodeHost?
 
   /// Reads a text.
   ///

@@ -41,6 +41,7 @@ extension BenchmarkReport {
             "ratio": .number(row.ratio), "theirs": .string(row.platform),
           ]
         }),
+      "comparisons": .array(comparisons.map(\.json)),
       "skips": .array(skips.map(JSONText.string)),
       "failures": .array(failures.map(JSONText.string)),
     ]

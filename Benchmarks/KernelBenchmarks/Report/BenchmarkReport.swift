@@ -75,6 +75,8 @@ public struct BenchmarkReport: Sendable {
   public var failures: [String] = []
   /// Workloads beside what users would pick instead.
   public var peers: [PeerComparison] = []
+  /// Modifications beside the options that say the same.
+  public var comparisons: [CustomComparison] = []
 
   /// A report of nothing yet.
   public init(device: String, driver: String, commit: String) {

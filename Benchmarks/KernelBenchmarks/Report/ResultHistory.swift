@@ -65,16 +65,76 @@ public struct ResultHistory: Sendable {
         + "workload's newest figure, of one day the least, with the date of its file. What the columns mean: "
         + "[results/FORMAT.md](results/FORMAT.md). Figures of different dates and devices are not to be compared.",
     ]
-    var devices: [String] = []
-    for file in files where !devices.contains(file.contents.platform) {
-      devices.append(file.contents.platform)
-    }
-    for device in devices {
-      lines += ["", "## \(device)"]
-      let own = files.filter { $0.contents.platform == device }
-      lines += Self.results(own) + Self.peers(own)
+    for (device, own) in byDevice {
+      lines += ["", "## \(device)"] + Self.results(own) + Self.peers(own)
     }
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// The ratios to peers in short, in Markdown: a table for each device, a row for each kind of workload.
+  public var summary: String {
+    byDevice.flatMap { Self.summary($0.device, $0.files) }.joined(separator: "\n") + "\n"
+  }
+
+  /// The files of each device and driver, in the order of their first files.
+  private var byDevice: [(device: String, files: [File])] {
+    var devices: [(device: String, files: [File])] = []
+    for file in files {
+      let platform = file.contents.platform
+      if let index = devices.firstIndex(where: { $0.device == platform }) {
+        devices[index].files.append(file)
+      } else {
+        devices.append((platform, [file]))
+      }
+    }
+    return devices
+  }
+
+  private static func summary(_ device: String, _ files: [File]) -> [String] {
+    var order: [[String]] = []
+    var kinds: [[String]: [PeerComparison]] = [:]
+    var platforms: [String] = []
+    for (row, _) in newestPeers(files) {
+      let key = [kind(of: row.id), row.path, name(row)]
+      if kinds[key] == nil { order.append(key) }
+      kinds[key, default: []].append(PeerComparison(row, peer: name(row)))
+      if row.theirs != files[0].contents.device, !platforms.contains(row.theirs) {
+        platforms.append(row.theirs)
+      }
+    }
+    guard !order.isEmpty else { return [] }
+    let dates = Set(files.map(\.date)).sorted()
+    var lines = [
+      "",
+      "**\(device)**, \(dates.joined(separator: ", ")); peers: \(platforms.joined(separator: "; ")).",
+      "", "| | path | beside | shapes | ratio | least | most |", "|---|---|---|--:|--:|--:|--:|",
+    ]
+    for key in order {
+      guard let rows = kinds[key] else { continue }
+      let ratios = rows.map(\.ratio)
+      func text(_ value: Double?) -> String { "\(Numbers.fixed(value ?? .nan, decimals: 2))×" }
+      lines.append(
+        "| \(key.joined(separator: " | ")) | \(rows.count) | \(text(rows.geometricMean)) | "
+          + "\(text(ratios.min())) | \(text(ratios.max())) |")
+    }
+    if let host = files.compactMap(\.contents.decodeHost).last {
+      lines += [
+        "",
+        "The host makes the schedule of \(host.sequences) ragged sequences in "
+          + "\(Numbers.seconds(host.scheduleSeconds)), and records a layer in "
+          + "\(Numbers.seconds(host.recordSeconds)).",
+      ]
+    }
+    return lines
+  }
+
+  /// What a workload is without its sizes: `attention f32 causal`, `decode f16 int8`.
+  private static func kind(of id: String) -> String {
+    let parts = id.split(separator: "/")
+    let options = (parts.last ?? "").split(separator: "-").filter { part in
+      !(part.first?.isUppercase == true && part.dropFirst().allSatisfy(\.isNumber))
+    }
+    return (parts.dropLast() + options).joined(separator: " ")
   }
 
   private static func results(_ files: [File]) -> [String] {
@@ -108,6 +168,22 @@ public struct ResultHistory: Sendable {
   }
 
   private static func peers(_ files: [File]) -> [String] {
+    let newest = newestPeers(files)
+    guard !newest.isEmpty else { return [] }
+    return [
+      "", "By turns with a peer in one run; above 1, ours is faster.", "",
+      "| workload | path | peer | ours, GFLOP/s | theirs | ratio | file |",
+      "|---|---|---|--:|--:|--:|---|",
+    ]
+      + newest.map { row, file in
+        "| \(row.id) | \(row.path) | \(name(row)) | \(Numbers.significant(row.gflopsOurs)) | "
+          + "\(Numbers.significant(row.gflopsTheirs)) | "
+          + "\(Numbers.fixed(row.ratio, decimals: 2)) | \(link(file)) |"
+      }
+  }
+
+  /// Each workload beside each peer as the newest file has it, in the order in which they first came.
+  private static func newestPeers(_ files: [File]) -> [(ResultFile.Peer, File)] {
     var order: [String] = []
     var newest: [String: (ResultFile.Peer, File)] = [:]
     for file in files {
@@ -116,22 +192,20 @@ public struct ResultHistory: Sendable {
         if newest.updateValue((row, file), forKey: key) == nil { order.append(key) }
       }
     }
-    guard !order.isEmpty else { return [] }
-    return [
-      "", "By turns with a peer in one run; above 1, ours is faster.", "",
-      "| workload | path | peer | ours, GFLOP/s | theirs | ratio | file |",
-      "|---|---|---|--:|--:|--:|---|",
-    ]
-      + order.compactMap { newest[$0] }.map { row, file in
-        "| \(row.id) | \(row.path) | \(name(row)) | \(Numbers.significant(row.gflopsOurs)) | "
-          + "\(Numbers.significant(row.gflopsTheirs)) | "
-          + "\(Numbers.fixed(row.ratio, decimals: 2)) | \(link(file)) |"
-      }
+    return order.compactMap { newest[$0] }
   }
 
   private static func name(_ row: ResultFile.Peer) -> String { row.peer ?? "PyTorch" }
 
   private static func link(_ file: File) -> String { "[\(file.date)](results/\(file.name))" }
+}
+
+extension PeerComparison {
+  fileprivate init(_ row: ResultFile.Peer, peer: String) {
+    self.init(
+      id: row.id, path: row.path, peer: peer, platform: row.theirs, ours: row.gflopsOurs,
+      theirs: row.gflopsTheirs)
+  }
 }
 
 extension ResultFile {

@@ -94,7 +94,8 @@ extension BenchmarkWorkload {
   public static let standard: [BenchmarkWorkload] =
     AttentionWorkload.standard.map { BenchmarkWorkload($0) }
     + DecodeWorkload.standard.map { BenchmarkWorkload($0) }
-    + LinearAttentionWorkload.standard.map { BenchmarkWorkload($0) }
+    + (LinearAttentionWorkload.standard + LinearAttentionWorkload.crossover)
+    .map { BenchmarkWorkload($0) }
 
   /// A few of every family, less than a minute on a software driver together.
   public static let quick: [BenchmarkWorkload] =
