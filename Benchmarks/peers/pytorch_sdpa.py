@@ -8,7 +8,7 @@
 The JSON is of the same form as `vkattn bench --json`: device, driver, commit, and results with id,
 family, shape, type, path, seconds_median, seconds_p10, seconds_p90, gflops, gbps and max_error.
 Tensors are contiguous [B, H, S, D], the layout that PyTorch likes best; gradients are off. Needs
-Python 3.9 and torch; Benchmarks/peers/compare runs it and vkattn by turns.
+Python 3.9 and torch; `vkattn bench --peers` runs it by turns with the kernels.
 """
 
 import argparse
@@ -29,7 +29,7 @@ except ImportError:
         "pytorch_sdpa.py: this Python has no torch. Install it with\n"
         "  python3 -m venv .venv && .venv/bin/pip install torch numpy\n"
         "and run .venv/bin/python Benchmarks/peers/pytorch_sdpa.py, or name that Python in "
-        "VKATTN_PYTHON for Benchmarks/peers/compare.")
+        "VKATTN_PYTHON for vkattn bench --peers.")
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 LETTERS = "BSTHGDE"

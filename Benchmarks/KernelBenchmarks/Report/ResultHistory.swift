@@ -20,7 +20,7 @@ public struct ResultHistory: Sendable {
     }
   }
 
-  /// A row of `Benchmarks/peers/compare --json`.
+  /// A row of a table that the first results beside PyTorch are in.
   private struct ComparedRow: Decodable {
     let id: String
     let path: String
@@ -40,7 +40,7 @@ public struct ResultHistory: Sendable {
   /// The files, the oldest first.
   public let files: [File]
 
-  /// Reads files by their names and bytes: of `vkattn bench --json` and of `Benchmarks/peers/compare --json`.
+  /// Reads files by their names and bytes: of `vkattn bench --json`, and the tables of the first results.
   ///
   /// - Throws: ``ResultFileError`` for one that is neither.
   public init(_ files: [(name: String, bytes: [UInt8])]) throws(ResultFileError) {
