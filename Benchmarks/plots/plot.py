@@ -75,7 +75,9 @@ def load(path):
     if isinstance(contents, dict) and isinstance(contents.get("schedules"), list):
         return "schedule", contents
     if isinstance(contents, list) and contents and "gflops_theirs" in contents[0]:
-        return "results", {"device": contents[0].get("ours", ""), "driver": "", "commit": "",
+        # These tables name device and driver in one.
+        device, _, driver = contents[0].get("ours", "").partition("), ")
+        return "results", {"device": f"{device})" if driver else device, "driver": driver, "commit": "",
                            "results": [], "peers": [dict(row, peer="PyTorch") for row in contents]}
     raise WrongFile(f"{path}: neither results of `vkattn bench --json` nor a schedule of "
                     "`vkattn plan decode --explain --json`")
@@ -435,9 +437,7 @@ def folders(arguments, reports):
         return [(arguments.out, reports)]
     groups = collections.defaultdict(list)
     for report in reports:
-        # Tables of one line name device and driver in one.
-        device = re.sub(r"\), .*", ")", report["device"])
-        groups[re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")].append(report)
+        groups[re.sub(r"[^a-z0-9]+", "-", report["device"].lower()).strip("-")].append(report)
     return [(arguments.out / name, group) for name, group in sorted(groups.items())]
 
 
