@@ -164,6 +164,7 @@ enum {
   VKATTN_DEVICE_FORCES_STAGING = 2
 };
 
+/* How a device is opened. */
 typedef struct vkattn_device_options {
   size_t struct_size;
   /* "best" (also NULL), a number in the loader's list, a UUID, or a part of a name. */
@@ -201,6 +202,7 @@ enum {
   VKATTN_FEATURE_UNIFIED_MEMORY = 1 << 7
 };
 
+/* What a device is and can do, written by the library; texts end with a 0. */
 typedef struct vkattn_device_info {
   size_t struct_size;
   size_t max_allocation_bytes;
@@ -233,6 +235,7 @@ VKATTN_API vkattn_status vkattn_device_describe(int32_t index, vkattn_device_inf
 /* Opens a device; options may be NULL. */
 VKATTN_API vkattn_status vkattn_device_open(const vkattn_device_options *options,
                                             vkattn_device *device);
+/* What an open device is. */
 VKATTN_API vkattn_status vkattn_device_get_info(vkattn_device device, vkattn_device_info *info);
 /* *is_lost becomes 1 where the device was lost and refuses all work, else 0. */
 VKATTN_API vkattn_status vkattn_device_is_lost(vkattn_device device, int32_t *is_lost);
@@ -243,6 +246,7 @@ VKATTN_API vkattn_status vkattn_device_save_pipelines(vkattn_device device);
 VKATTN_API vkattn_status vkattn_device_take_validation_messages(vkattn_device device,
                                                                 vkattn_log_callback callback,
                                                                 void *context, size_t *count);
+/* Frees the handle; what was made with the device keeps it open. */
 VKATTN_API vkattn_status vkattn_device_free(vkattn_device device);
 
 /* --------------------------------------------------------------- Buffers */
@@ -257,6 +261,7 @@ enum {
   VKATTN_MEMORY_READBACK = 2
 };
 
+/* What a buffer is, written by the library. */
 typedef struct vkattn_buffer_info {
   size_t struct_size;
   size_t byte_count;
@@ -273,6 +278,7 @@ VKATTN_API vkattn_status vkattn_buffer_create(vkattn_device device, size_t byte_
 /* A part of a buffer, which shares its memory. */
 VKATTN_API vkattn_status vkattn_buffer_slice(vkattn_buffer buffer, size_t offset, size_t byte_count,
                                              vkattn_buffer *slice);
+/* The size and the place of a buffer. */
 VKATTN_API vkattn_status vkattn_buffer_get_info(vkattn_buffer buffer, vkattn_buffer_info *info);
 /* Copies bytes to a buffer, from its byte `offset` on, and returns when they are there. */
 VKATTN_API vkattn_status vkattn_buffer_upload(vkattn_buffer buffer, size_t offset, const void *bytes,
@@ -283,6 +289,7 @@ VKATTN_API vkattn_status vkattn_buffer_download(vkattn_buffer buffer, size_t off
 /* Where the host sees the buffer, for as long as the handle, or a slice of it, is not freed. Without host
  * access: VKATTN_NOT_HOST_VISIBLE. */
 VKATTN_API vkattn_status vkattn_buffer_map(vkattn_buffer buffer, void **bytes);
+/* Frees the handle; slices and submitted work keep the memory. */
 VKATTN_API vkattn_status vkattn_buffer_free(vkattn_buffer buffer);
 
 /* --------------------------------------------------- What requests share */
@@ -527,6 +534,7 @@ enum {
   VKATTN_ATTENTION_PACKED = 64
 };
 
+/* One problem of exact attention: q [B, S, H, D], k [B, T, G, D], v [B, T, G, E], o [B, S, H, E]. */
 typedef struct vkattn_attention_request {
   size_t struct_size;
   int64_t batch_size;   /* B, 1 or more */
@@ -579,6 +587,7 @@ enum {
   VKATTN_STATISTIC_TOP_KEYS = 8
 };
 
+/* What is to be known of an attention whose log-sum-exp is there. */
 typedef struct vkattn_statistics_request {
   size_t struct_size;
   /* Of which attention; its path does not matter. */
@@ -611,6 +620,7 @@ enum {
   VKATTN_MERGE_RETURNS_LOG_SUM_EXP = 2
 };
 
+/* One merge of partial results of an attention over disjoint sets of keys. */
 typedef struct vkattn_merge_request {
   size_t struct_size;
   int64_t row_count;
@@ -734,6 +744,7 @@ typedef struct vkattn_rotary {
 VKATTN_API vkattn_status vkattn_rotary_frequency_table(const vkattn_rotary *rotary, uint64_t *table,
                                                        size_t table_count);
 
+/* A rotation of vectors [tokens, heads, channels] by their positions. */
 typedef struct vkattn_rotate_request {
   size_t struct_size;
   int64_t tokens;
@@ -751,6 +762,7 @@ VKATTN_API vkattn_status vkattn_rotate_plan_create(vkattn_device device,
                                                    const vkattn_rotate_request *request,
                                                    vkattn_plan *plan);
 
+/* New keys [tokens, G, D] and values [tokens, G, E], to be written into their cache. */
 typedef struct vkattn_append_request {
   size_t struct_size;
   int64_t tokens;
@@ -767,6 +779,7 @@ VKATTN_API vkattn_status vkattn_append_plan_create(vkattn_device device,
                                                    const vkattn_append_request *request,
                                                    vkattn_plan *plan);
 
+/* Accepted paths of trees of drafts, to be moved to the places behind what is committed. */
 typedef struct vkattn_compact_request {
   size_t struct_size;
   const vkattn_cache *cache;
@@ -779,6 +792,7 @@ VKATTN_API vkattn_status vkattn_compact_plan_create(vkattn_device device,
                                                     const vkattn_compact_request *request,
                                                     vkattn_plan *plan);
 
+/* Copies of whole pages of a cache. */
 typedef struct vkattn_copy_pages_request {
   size_t struct_size;
   const vkattn_cache *cache;
@@ -815,6 +829,7 @@ enum {
   VKATTN_DECODE_RETURNS_LOG_SUM_EXP = 2
 };
 
+/* What the decode steps of a batch have in common. */
 typedef struct vkattn_decode_request {
   size_t struct_size;
   int64_t batch_size;
@@ -876,6 +891,7 @@ VKATTN_API vkattn_status vkattn_recorder_record_layer(vkattn_recorder recorder, 
                                                       vkattn_step step,
                                                       const vkattn_binding *bindings,
                                                       size_t binding_count);
+/* Frees the handle; work that was recorded with the step goes on. */
 VKATTN_API vkattn_status vkattn_step_free(vkattn_step step);
 /* Prepares a step, computes one layer and waits; a workspace is made where none is bound. */
 VKATTN_API vkattn_status vkattn_decode_run(vkattn_kernel kernel, const vkattn_step_info *info,
@@ -910,6 +926,7 @@ enum {
   VKATTN_LINEAR_PACKED = 32
 };
 
+/* One problem of linear attention: a state [K, V] for each of H heads. */
 typedef struct vkattn_linear_request {
   size_t struct_size;
   int64_t batch_size;
@@ -947,6 +964,7 @@ VKATTN_API vkattn_status vkattn_linear_plan_create(vkattn_device device,
 
 /* ----------------------------------------------------- Plans and kernels */
 
+/* How a request runs, written by the library. */
 typedef struct vkattn_plan_info {
   size_t struct_size;
   /* Of SCRATCH; of a decode plan the most of WORKSPACE that any step needs, 0 where there is no bound. */
@@ -957,6 +975,7 @@ typedef struct vkattn_plan_info {
   vkattn_linear_form form;
 } vkattn_plan_info;
 
+/* Path, form, pieces and working memory of a plan. */
 VKATTN_API vkattn_status vkattn_plan_get_info(vkattn_plan plan, vkattn_plan_info *info);
 /* The bytes that a tensor's buffer needs; of tensors that the plan has not: VKATTN_INVALID_ARGUMENT. Of
  * two states in buffers of their own, those of both together. */
@@ -966,6 +985,7 @@ VKATTN_API vkattn_status vkattn_plan_byte_count(vkattn_plan plan, vkattn_tensor 
  * which may be NULL with a capacity of 0; *length (may be NULL): the whole text's bytes without it. */
 VKATTN_API vkattn_status vkattn_plan_describe(vkattn_plan plan, char *text, size_t capacity,
                                               size_t *length);
+/* Frees the handle; kernels of the plan keep what they need. */
 VKATTN_API vkattn_status vkattn_plan_free(vkattn_plan plan);
 
 /* Compiles what a plan needs, on the device that it was made for. */
@@ -980,6 +1000,7 @@ typedef int32_t (*vkattn_progress_callback)(void *context, double share);
 VKATTN_API vkattn_status vkattn_kernel_run(vkattn_kernel kernel, const vkattn_binding *bindings,
                                            size_t binding_count, vkattn_progress_callback progress,
                                            void *context);
+/* Frees the handle; work that was recorded with the kernel goes on. */
 VKATTN_API vkattn_status vkattn_kernel_free(vkattn_kernel kernel);
 
 /* --------------------------------------------------------------- Recorders */

@@ -52,6 +52,7 @@ public final class Recorder {
   /// Appends one dispatch of a compute pipeline.
   ///
   /// - Parameters:
+  ///   - pipeline: the shader with its constants, of the recorder's device.
   ///   - pushConstants: the shader's push constants, of exactly the size that it declares.
   ///   - groups: the grid; an empty grid is a no-op.
   ///   - accesses: every buffer that the dispatch touches.
