@@ -357,7 +357,7 @@ enum {
   VKATTN_TENSOR_FINAL_SUM = 58,
   VKATTN_TENSOR_FINAL_OUTPUT = 59,
   /* Named among a request's operands again. */
-  VKATTN_TENSOR_BLOCK_MAP = 60, /* [B, H, ceil(S / 128), ceil(T / 128)] of int32: 0 hidden, 1 by the masks, 2 seen */
+  VKATTN_TENSOR_BLOCK_MAP = 60, /* [B, H, ceil(S / R), ceil(T / C)] of int32: 0 hidden, 1 by the masks, 2 seen */
 
   /* Statistics. */
   VKATTN_TENSOR_KEY_SUMS = 96,                /* [B, H, T] of f32 */
@@ -415,7 +415,9 @@ enum {
   VKATTN_TENSOR_RATE = 209,            /* [H] of f32 */
   VKATTN_TENSOR_TIME_STEP_BIAS = 210,  /* [H] of f32 */
   VKATTN_TENSOR_SKIP = 211,            /* [H] of f32 */
-  VKATTN_TENSOR_OUTPUT_GATE = 212      /* [B, T, H, V] of the values' type */
+  VKATTN_TENSOR_OUTPUT_GATE = 212,     /* [B, T, H, V] of the values' type */
+  VKATTN_TENSOR_SNAPSHOTS = 213,       /* [N, L, H, K, V] of f32, written: the state after every token */
+  VKATTN_TENSOR_PARENTS = 214          /* [B, T] of int32: the token that each comes after, -1 for none */
 };
 
 /* Axes along which an operand has one entry for all. */
@@ -480,6 +482,10 @@ typedef struct vkattn_mask {
   /* 0 for no chunks. */
   int64_t chunk_size;
   int64_t sink_tokens;
+  /* The query tokens and the keys of a block of VKATTN_TENSOR_BLOCK_MAP: powers of two from 64 to 4096; 0 for
+   * 128. */
+  int64_t block_map_rows;
+  int64_t block_map_keys;
 } vkattn_mask;
 
 typedef int32_t vkattn_normalizer;
@@ -569,6 +575,20 @@ VKATTN_API vkattn_status vkattn_relative_bias_table(int64_t bucket_count, int64_
                                                     int32_t is_bidirectional, const float *weights,
                                                     int64_t heads, float *table,
                                                     size_t table_count);
+
+/* ------------------------------------------------------------- Block maps */
+
+/* Computes VKATTN_TENSOR_BLOCK_MAP of an attention that names it among its operands, from the masks that are
+ * data: of every block of R query tokens and C keys (mask.block_map_rows, block_map_keys) 0 where MASK, MASK_BITS,
+ * TREE_BITS, segments and KEY_LENGTHS hide all of it, which attention then skips, 2 where they hide nothing of
+ * it, which attention then does not ask, else 1. The map may share an axis (shared_axes) along which no mask
+ * differs. It is the same for all layers with the same masks (FlexAttention, https://arxiv.org/abs/2412.05496).
+ *
+ * Tensors: BLOCK_MAP, written, SCRATCH, and those masks; other operands may be bound and are not read. The
+ * plan is compiled as it is made. */
+VKATTN_API vkattn_status vkattn_block_map_plan_create(vkattn_device device,
+                                                      const vkattn_attention_request *request,
+                                                      vkattn_plan *plan);
 
 /* ------------------------------------------------------------ Statistics */
 

@@ -91,6 +91,8 @@ enum TensorName: Int32, CaseIterable, Sendable {
   case timeStepBias
   case skip
   case outputGate
+  case snapshots
+  case parents
 
   /// The operand of an attention that the tensor is; nil for others.
   var attentionOperand: AttentionOperand.Kind? {
@@ -154,6 +156,8 @@ enum TensorName: Int32, CaseIterable, Sendable {
     case .timeStepBias: .timeStepBias
     case .skip: .skip
     case .outputGate: .outputGate
+    case .snapshots: .snapshots
+    case .parents: .parents
     default: nil
     }
   }
