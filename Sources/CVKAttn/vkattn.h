@@ -415,9 +415,14 @@ enum {
   VKATTN_TENSOR_RATE = 209,            /* [H] of f32 */
   VKATTN_TENSOR_TIME_STEP_BIAS = 210,  /* [H] of f32 */
   VKATTN_TENSOR_SKIP = 211,            /* [H] of f32 */
-  VKATTN_TENSOR_OUTPUT_GATE = 212,     /* [B, T, H, V] of the values' type */
+  VKATTN_TENSOR_OUTPUT_GATE = 212,     /* [B, T, H, V] of the values' type; z of an output norm */
   VKATTN_TENSOR_SNAPSHOTS = 213,       /* [N, L, H, K, V] of f32, written: the state after every token */
-  VKATTN_TENSOR_PARENTS = 214          /* [B, T] of int32: the token that each comes after, -1 for none */
+  VKATTN_TENSOR_PARENTS = 214,         /* [B, T] of int32: the token that each comes after, -1 for none */
+
+  /* What stands around attentions; shapes where the requests are. */
+  VKATTN_TENSOR_PROJECTION = 224,   /* [M, D] of f32, of FAVOR+ */
+  VKATTN_TENSOR_XPOS_RATES = 225,   /* vkattn_xpos_rate_table */
+  VKATTN_TENSOR_WEIGHT = 226        /* of norms and convolutions */
 };
 
 /* Axes along which an operand has one entry for all. */
@@ -964,6 +969,214 @@ typedef struct vkattn_linear_request {
 VKATTN_API vkattn_status vkattn_linear_plan_create(vkattn_device device,
                                                    const vkattn_linear_request *request,
                                                    vkattn_plan *plan);
+
+/* ------------------------------------------------ Around linear attention */
+
+typedef int32_t vkattn_feature_map;
+enum {
+  /* With u = scale x, D channels of x: */
+  VKATTN_MAP_IDENTITY = 0,     /* u */
+  VKATTN_MAP_RELU = 1,         /* max(u, 0) */
+  VKATTN_MAP_SQUARED_RELU = 2, /* max(u, 0)^2 */
+  VKATTN_MAP_ELU_PLUS_ONE = 3, /* u + 1 above 0, else exp(u) (https://arxiv.org/abs/2006.16236) */
+  VKATTN_MAP_EXPONENTIAL = 4,  /* exp(u) */
+  /* Softmax over the channels of a row, and of each channel over the tokens of its sequence: the queries
+   * and the keys of efficient attention (https://arxiv.org/abs/1812.01243). */
+  VKATTN_MAP_SOFTMAX = 5,
+  VKATTN_MAP_TOKEN_SOFTMAX = 6,
+  /* u / sqrt(sum of u^2 + epsilon) */
+  VKATTN_MAP_L2_NORM = 7,
+  /* 1, u, all u_i u_j / sqrt(2), row after row: 1 + D + D^2 features, D at most 64 (Based,
+   * https://arxiv.org/abs/2402.18668). */
+  VKATTN_MAP_TAYLOR_2 = 8,
+  /* The same inner products: 1, u, then row after row of the upper triangle u_i^2 / sqrt(2) and u_i u_j for
+   * i < j: 1 + D + D (D + 1) / 2 features. */
+  VKATTN_MAP_TAYLOR_2_SYMMETRIC = 9,
+  /* (exp(w u - |u|^2 / 2 - c) + epsilon) / sqrt(M) for the M rows w of PROJECTION: positive random features, D
+   * at most 1024, c as `stabilizer` says (Performer, https://arxiv.org/abs/2009.14794). */
+  VKATTN_MAP_FAVOR_PLUS = 10,
+  /* max(u, 0) cos(a) and max(u, 0) sin(a), a = pi i / (2 max_position) at position i: 2 D features
+   * (cosFormer, https://arxiv.org/abs/2202.08791). */
+  VKATTN_MAP_COS_FORMER = 11
+};
+
+typedef int32_t vkattn_favor_stabilizer;
+enum {
+  VKATTN_FAVOR_NOT_STABILIZED = 0,
+  /* c is the largest exponent of the row: for queries. */
+  VKATTN_FAVOR_BY_TOKEN = 1,
+  /* c is the largest exponent of all tokens of the sequence and head: for keys. */
+  VKATTN_FAVOR_BY_SEQUENCE = 2
+};
+
+enum {
+  /* scale counts; otherwise it is the paper's: D^(-1/4) for TAYLOR_2 and FAVOR_PLUS, else 1. */
+  VKATTN_FEATURE_MAP_SCALE = 1,
+  /* packed_sequences sequences lie one behind the other; batch_size is 1. */
+  VKATTN_FEATURE_MAP_PACKED = 2,
+  /* COS_FORMER takes POSITIONS; otherwise a token's place in its sequence is its position. */
+  VKATTN_FEATURE_MAP_POSITIONS = 4
+};
+
+/* y[b, t, h] = map(scale x[b, t, h]): queries or keys before a linear attention. */
+typedef struct vkattn_feature_map_request {
+  size_t struct_size;
+  int64_t batch_size; /* B, 1 or more */
+  int64_t tokens;     /* T, 1 or more; of packed sequences all together */
+  int64_t heads;      /* H */
+  int64_t channels;   /* D, 1 to 4096 */
+  vkattn_feature_map map;
+  uint32_t flags;
+  float scale;
+  float epsilon;                      /* of L2_NORM and FAVOR_PLUS, from 0 */
+  int64_t features;                   /* M of FAVOR_PLUS, 1 to 1024 */
+  vkattn_favor_stabilizer stabilizer; /* of FAVOR_PLUS */
+  uint32_t reserved;
+  int64_t max_position;     /* of COS_FORMER, 1 to 2^30 */
+  int64_t output_channels;  /* the features, and zeros behind them; 0 for the features alone */
+  int64_t packed_sequences; /* N */
+  int64_t longest_sequence; /* of packed ones; 0 for all tokens */
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  const vkattn_strides *strides;        /* of x [B, T, H, D] */
+  const vkattn_strides *output_strides; /* of y [B, T, H, output_channels] */
+} vkattn_feature_map_request;
+
+/* Tensors: INPUT x, OUTPUT y (x's memory where map, types and strides keep its size), PROJECTION [M, D] of f32,
+ * SEQUENCE_STARTS [N + 1], POSITIONS [B, T] of int32, SCRATCH. */
+VKATTN_API vkattn_status vkattn_feature_map_plan_create(vkattn_device device,
+                                                        const vkattn_feature_map_request *request,
+                                                        vkattn_plan *plan);
+
+typedef int32_t vkattn_norm;
+enum {
+  /* x / sqrt(mean of x^2 + epsilon) (https://arxiv.org/abs/1910.07467) */
+  VKATTN_NORM_RMS = 0,
+  /* (x - mean) / sqrt(mean of (x - mean)^2 + epsilon) (https://arxiv.org/abs/1607.06450) */
+  VKATTN_NORM_LAYER = 1
+};
+
+typedef int32_t vkattn_norm_weights;
+enum {
+  VKATTN_NORM_NO_WEIGHTS = 0,
+  /* [D]: all heads have the same. */
+  VKATTN_NORM_PER_CHANNEL = 1,
+  /* [H, D] */
+  VKATTN_NORM_PER_HEAD = 2
+};
+
+typedef int32_t vkattn_norm_gate;
+enum {
+  VKATTN_NORM_NOT_GATED = 0,
+  /* 1 / (1 + exp(-z)) */
+  VKATTN_NORM_SIGMOID = 1,
+  /* z / (1 + exp(-z)) */
+  VKATTN_NORM_SILU = 2
+};
+
+enum {
+  /* The gate multiplies x instead of y. */
+  VKATTN_OUTPUT_NORM_GATES_BEFORE = 1
+};
+
+/* y = norm(x) weight + bias over each group of heads, then y gate(z); or norm(x gate(z)) weight + bias. */
+typedef struct vkattn_output_norm_request {
+  size_t struct_size;
+  int64_t batch_size;      /* B, 1 or more */
+  int64_t tokens;          /* T */
+  int64_t heads;           /* H */
+  int64_t channels;        /* D, 1 to 4096 */
+  int64_t heads_per_group; /* normalised together, a divisor of H; 0 for 1 */
+  vkattn_norm norm;
+  float epsilon; /* from 0 */
+  vkattn_norm_weights weight;
+  vkattn_norm_weights bias;
+  vkattn_norm_gate gate;
+  uint32_t flags;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  vkattn_element_type gate_type;
+  vkattn_element_type weight_type; /* of weight and bias; VKATTN_DEFAULT_TYPE for f32 */
+  const vkattn_strides *strides;
+  const vkattn_strides *output_strides; /* NULL for those of x */
+  const vkattn_strides *gate_strides;
+} vkattn_output_norm_request;
+
+/* Tensors: INPUT x [B, T, H, D], OUTPUT y (may be x's memory), OUTPUT_GATE z, WEIGHT, BIAS. */
+VKATTN_API vkattn_status vkattn_output_norm_plan_create(vkattn_device device,
+                                                        const vkattn_output_norm_request *request,
+                                                        vkattn_plan *plan);
+
+enum {
+  VKATTN_CONVOLUTION_BIAS = 1,
+  /* y is s / (1 + exp(-s)) of the sum s. */
+  VKATTN_CONVOLUTION_SILU = 2,
+  VKATTN_CONVOLUTION_INITIAL_STATE = 4,
+  VKATTN_CONVOLUTION_FINAL_STATE = 8,
+  /* Sequences name the slots of their states. */
+  VKATTN_CONVOLUTION_STATE_SLOTS = 16,
+  VKATTN_CONVOLUTION_PACKED = 32
+};
+
+/* y[t, c] = sum over w of weight[c, w] x[t - W + 1 + w, c], + bias[c]: causal, depth-wise. Tokens before a
+ * sequence come from its state, or are 0. */
+typedef struct vkattn_short_convolution_request {
+  size_t struct_size;
+  int64_t batch_size; /* B, 1 or more; 1 with packed sequences */
+  int64_t tokens;     /* T */
+  int64_t channels;   /* C, 1 to 2^20 */
+  int64_t width;      /* W, 2 to 8; 0 for 4 */
+  uint32_t flags;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  vkattn_element_type weight_type; /* of weight and bias; VKATTN_DEFAULT_TYPE for f32 */
+  int64_t state_count;             /* of STATE_SLOTS; 0 for the sequences */
+  int64_t packed_sequences;        /* N */
+  int64_t longest_sequence;        /* of packed ones; 0 for all tokens */
+  const vkattn_strides *strides;   /* head has no meaning */
+  const vkattn_strides *output_strides;
+} vkattn_short_convolution_request;
+
+/* Tensors: INPUT x [B, T, C], WEIGHT [C, W], OUTPUT y, BIAS [C], INITIAL_STATE and FINAL_STATE of f32
+ * [N, C, W - 1], the oldest token first (may be one memory), STATE_SLOTS [N] (negative: none), SEQUENCE_STARTS
+ * [N + 1]. */
+VKATTN_API vkattn_status vkattn_short_convolution_plan_create(
+    vkattn_device device, const vkattn_short_convolution_request *request, vkattn_plan *plan);
+
+/* Rotary embedding whose pairs grow with a query's position and shrink with a key's (https://arxiv.org/abs/2212.10554):
+ * pair i of n at position t is turned, and multiplied by zeta^(+-(t - origin) / scale_base), zeta = (i / n + gamma) /
+ * (1 + gamma). RetNet's frequencies are 10000^(-i / (n - 1)), in neighbouring channels. */
+typedef struct vkattn_xpos {
+  size_t struct_size;
+  const vkattn_rotary *rotary; /* without an attention factor */
+  double gamma;                /* above 0; 0 for 0.4 */
+  double scale_base;           /* in tokens, above 0; 0 for 512 */
+  int32_t origin;              /* the position where nothing grows */
+  uint32_t reserved;
+} vkattn_xpos;
+
+/* What VKATTN_TENSOR_XPOS_RATES holds, of queries or of keys: channels / 2 of the rotary embedding's numbers,
+ * log2(zeta) / scale_base, negated for keys. table_count must be as many. */
+VKATTN_API vkattn_status vkattn_xpos_rate_table(const vkattn_xpos *xpos, int32_t is_key,
+                                                float *table, size_t table_count);
+
+typedef struct vkattn_xpos_request {
+  size_t struct_size;
+  int64_t tokens;   /* N */
+  int64_t heads;    /* H */
+  int64_t channels; /* D, at least those that are turned */
+  const vkattn_xpos *xpos;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  const vkattn_strides *strides;        /* batch has no meaning */
+  const vkattn_strides *output_strides; /* NULL for those of the input */
+} vkattn_xpos_request;
+
+/* Tensors: INPUT x [N, H, D], OUTPUT (may be the input's memory), POSITIONS [N], FREQUENCIES
+ * (vkattn_rotary_frequency_table), XPOS_RATES. */
+VKATTN_API vkattn_status vkattn_xpos_plan_create(vkattn_device device,
+                                                 const vkattn_xpos_request *request,
+                                                 vkattn_plan *plan);
 
 /* ----------------------------------------------------- Plans and kernels */
 

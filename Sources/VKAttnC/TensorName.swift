@@ -94,6 +94,10 @@ enum TensorName: Int32, CaseIterable, Sendable {
   case snapshots
   case parents
 
+  case projection = 224
+  case xposRates
+  case weight
+
   /// The operand of an attention that the tensor is; nil for others.
   var attentionOperand: AttentionOperand.Kind? {
     switch self {

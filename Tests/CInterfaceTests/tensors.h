@@ -35,6 +35,8 @@ void run_plan(const char *name, vkattn_plan plan, const tensor *tensors, int cou
 void expect_same(const char *name, const int32_t *actual, const int32_t *expected, int count);
 
 void test_drafts(void);
+void test_features(void);
+void test_around(void);
 void test_block_maps(void);
 
 #endif
