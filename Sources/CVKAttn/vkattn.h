@@ -422,7 +422,13 @@ enum {
   /* What stands around attentions; shapes where the requests are. */
   VKATTN_TENSOR_PROJECTION = 224,   /* [M, D] of f32, of FAVOR+ */
   VKATTN_TENSOR_XPOS_RATES = 225,   /* vkattn_xpos_rate_table */
-  VKATTN_TENSOR_WEIGHT = 226        /* of norms and convolutions */
+  VKATTN_TENSOR_WEIGHT = 226,       /* of norms, convolutions and linear layers */
+  VKATTN_TENSOR_RESIDUAL = 227,     /* what is added */
+  VKATTN_TENSOR_RESIDUAL_SUM = 228, /* the sum with it, written */
+  VKATTN_TENSOR_SECOND_INPUT = 229, /* b of an elementwise operation */
+  VKATTN_TENSOR_TABLE = 230,        /* of embeddings; the index is the table's number */
+  VKATTN_TENSOR_TOKENS = 231,       /* [N] of int32; of embeddings one for each table, likewise */
+  VKATTN_TENSOR_UNIFORMS = 232      /* [N] of f32, from 0 up to but not including 1 */
 };
 
 /* Axes along which an operand has one entry for all. */
@@ -1177,6 +1183,206 @@ typedef struct vkattn_xpos_request {
 VKATTN_API vkattn_status vkattn_xpos_plan_create(vkattn_device device,
                                                  const vkattn_xpos_request *request,
                                                  vkattn_plan *plan);
+
+/* -------------------------------------------------------------- Companions */
+
+/* What a transformer has beside attention. Rows are N, with so many elements from one to the next (0 for
+ * contiguous); extents are 1 to 2^24. Arithmetic is f32. */
+
+typedef int32_t vkattn_activation;
+enum {
+  VKATTN_ACTIVATION_NONE = 0,
+  VKATTN_ACTIVATION_RELU = 1,
+  VKATTN_ACTIVATION_SILU = 2,      /* x / (1 + exp(-x)) */
+  VKATTN_ACTIVATION_GELU_TANH = 3, /* x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 */
+  VKATTN_ACTIVATION_GELU_ERF = 4   /* x (1 + erf(x / sqrt(2))) / 2 */
+};
+
+typedef int32_t vkattn_weight_format;
+enum {
+  VKATTN_WEIGHT_F32 = 0,
+  VKATTN_WEIGHT_F16 = 1,
+  VKATTN_WEIGHT_BF16 = 2,
+  /* ggml's blocks of 32 numbers: a binary16 d and 32 signed bytes c, x = d c. */
+  VKATTN_WEIGHT_Q8_0 = 3,
+  /* A binary16 d and 16 bytes: number i is in the low half of byte i, i + 16 in its high half; x = d (c - 8). */
+  VKATTN_WEIGHT_Q4_0 = 4
+};
+
+enum {
+  VKATTN_NORMALIZE_WEIGHT = 1,
+  VKATTN_NORMALIZE_BIAS = 2,
+  /* s = x + residual is normalised; otherwise s = x. */
+  VKATTN_NORMALIZE_RESIDUAL = 4,
+  /* s is written to RESIDUAL_SUM; with a residual alone. */
+  VKATTN_NORMALIZE_RETURNS_SUM = 8
+};
+
+/* y = norm(s) weight + bias: RMSNorm and LayerNorm, with the residual stream's addition before. */
+typedef struct vkattn_normalize_request {
+  size_t struct_size;
+  int64_t rows;     /* N */
+  int64_t channels; /* D */
+  vkattn_norm norm;
+  float epsilon; /* from 0 */
+  uint32_t flags;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  vkattn_element_type weight_type;   /* of weight and bias; VKATTN_DEFAULT_TYPE for f32 */
+  vkattn_element_type residual_type; /* of residual and sum; VKATTN_DEFAULT_TYPE for f32 */
+  uint32_t reserved;
+  int64_t input_stride; /* of x, residual and sum */
+  int64_t output_stride;
+} vkattn_normalize_request;
+
+/* Tensors: INPUT x [N, D], OUTPUT y (may be x's memory), RESIDUAL, RESIDUAL_SUM (may be the residual's memory),
+ * WEIGHT [D], BIAS [D]. */
+VKATTN_API vkattn_status vkattn_normalize_plan_create(vkattn_device device,
+                                                      const vkattn_normalize_request *request,
+                                                      vkattn_plan *plan);
+
+typedef int32_t vkattn_matrix_product_path;
+enum {
+  VKATTN_PRODUCT_DEFAULT = 0,
+  /* Registers alone: processors. */
+  VKATTN_PRODUCT_ROW = 1,
+  /* Invocations share a sum: few rows. */
+  VKATTN_PRODUCT_VECTOR = 2,
+  /* Tiles of 64 x 64 in shared memory. */
+  VKATTN_PRODUCT_TILE = 3
+};
+
+enum {
+  VKATTN_PRODUCT_BIAS = 1,
+  VKATTN_PRODUCT_RESIDUAL = 2
+};
+
+/* A linear layer: y[n, o] = activation(sum over i of x[n, i] W[o, i] + bias[o]) + residual[n, o]. */
+typedef struct vkattn_matrix_product_request {
+  size_t struct_size;
+  int64_t rows;            /* N */
+  int64_t output_channels; /* O */
+  int64_t input_channels;  /* I, whole blocks of the format */
+  vkattn_weight_format weight_format;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type; /* of y and the residual */
+  vkattn_element_type bias_type;   /* VKATTN_DEFAULT_TYPE for f32 */
+  vkattn_activation activation;
+  uint32_t flags;
+  int64_t input_stride;
+  int64_t output_stride; /* of y and the residual */
+  vkattn_matrix_product_path path;
+  uint32_t reserved;
+} vkattn_matrix_product_request;
+
+/* Tensors: INPUT x [N, I], WEIGHT W [O, I] in its format, BIAS [O], RESIDUAL [N, O], OUTPUT y (may be the
+ * residual's memory). */
+VKATTN_API vkattn_status vkattn_matrix_product_plan_create(
+    vkattn_device device, const vkattn_matrix_product_request *request, vkattn_plan *plan);
+
+typedef int32_t vkattn_combination;
+enum {
+  /* y = activation(a) */
+  VKATTN_COMBINE_NONE = 0,
+  /* y = activation(a) b: SwiGLU, GeGLU (https://arxiv.org/abs/2002.05202). */
+  VKATTN_COMBINE_MULTIPLY = 1,
+  /* y = activation(a) + b */
+  VKATTN_COMBINE_ADD = 2
+};
+
+typedef struct vkattn_elementwise_request {
+  size_t struct_size;
+  int64_t rows;     /* N */
+  int64_t channels; /* C */
+  vkattn_activation activation;
+  vkattn_combination combination;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  int64_t first_stride;  /* of a */
+  int64_t second_stride; /* of b; a and b may be the halves of one tensor's rows */
+  int64_t output_stride;
+} vkattn_elementwise_request;
+
+/* Tensors: INPUT a [N, C], SECOND_INPUT b, OUTPUT y (may be the memory of a or b). */
+VKATTN_API vkattn_status vkattn_elementwise_plan_create(vkattn_device device,
+                                                        const vkattn_elementwise_request *request,
+                                                        vkattn_plan *plan);
+
+enum {
+  /* scale counts; otherwise it is 1. */
+  VKATTN_SOFTMAX_SCALE = 1
+};
+
+/* y[n, c] = exp(scale x[n, c]) / sum over c of the same; 0 for a row of -infinity alone. */
+typedef struct vkattn_softmax_request {
+  size_t struct_size;
+  int64_t rows;     /* N */
+  int64_t channels; /* C */
+  uint32_t flags;
+  float scale;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  int64_t input_stride;
+  int64_t output_stride;
+} vkattn_softmax_request;
+
+/* Tensors: INPUT x [N, C], OUTPUT y (may be x's memory). */
+VKATTN_API vkattn_status vkattn_softmax_plan_create(vkattn_device device,
+                                                    const vkattn_softmax_request *request,
+                                                    vkattn_plan *plan);
+
+enum {
+  /* scale counts; otherwise it is 1. */
+  VKATTN_EMBEDDING_SCALE = 1
+};
+
+/* y[n] = scale times the sum over tables t of table_t[tokens_t[n]]; a number outside of its table makes the
+ * row NaN. */
+typedef struct vkattn_embedding_request {
+  size_t struct_size;
+  int64_t rows;        /* N */
+  int64_t channels;    /* D, whole blocks of the format */
+  int64_t table_count; /* 1 to 3; 0 for 1 */
+  int64_t entries[3];  /* of each table; 0 behind the last */
+  vkattn_weight_format format;
+  vkattn_element_type output_type; /* VKATTN_DEFAULT_TYPE for f32 */
+  uint32_t flags;
+  float scale;
+  int64_t output_stride;
+} vkattn_embedding_request;
+
+/* Tensors: TABLE [entries, D] and TOKENS [N] of int32 for each table, by the binding's index, OUTPUT y [N, D]. */
+VKATTN_API vkattn_status vkattn_embedding_plan_create(vkattn_device device,
+                                                      const vkattn_embedding_request *request,
+                                                      vkattn_plan *plan);
+
+typedef int32_t vkattn_sampling_method;
+enum {
+  /* The token of the largest logit, the first of several. */
+  VKATTN_SAMPLING_GREEDY = 0,
+  /* The first token, by number, whose cumulative probability among those that are kept is above the row's
+   * uniform number: of softmax(x / temperature) the top_tokens most probable, and of these the fewest with
+   * top_mass of their mass (https://arxiv.org/abs/1904.09751). */
+  VKATTN_SAMPLING_DRAW = 1
+};
+
+/* The next token of each row of logits; NaN and -infinity are never chosen, a row of nothing else gives -1. */
+typedef struct vkattn_sampling_request {
+  size_t struct_size;
+  int64_t rows;       /* N */
+  int64_t vocabulary; /* V */
+  vkattn_sampling_method method;
+  vkattn_element_type element_type;
+  float temperature;  /* above 0; 0 for 1 */
+  float top_mass;     /* above 0, at most 1; 0 for 1, all */
+  int64_t top_tokens; /* 0 for all */
+  int64_t stride;
+} vkattn_sampling_request;
+
+/* Tensors: INPUT [N, V], UNIFORMS [N] where it draws, TOKENS [N] of int32, written. */
+VKATTN_API vkattn_status vkattn_sampling_plan_create(vkattn_device device,
+                                                     const vkattn_sampling_request *request,
+                                                     vkattn_plan *plan);
 
 /* ----------------------------------------------------- Plans and kernels */
 

@@ -97,6 +97,12 @@ enum TensorName: Int32, CaseIterable, Sendable {
   case projection = 224
   case xposRates
   case weight
+  case residual
+  case residualSum
+  case secondInput
+  case table
+  case tokens
+  case uniforms
 
   /// The operand of an attention that the tensor is; nil for others.
   var attentionOperand: AttentionOperand.Kind? {

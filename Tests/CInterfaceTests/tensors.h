@@ -37,6 +37,7 @@ void expect_same(const char *name, const int32_t *actual, const int32_t *expecte
 void test_drafts(void);
 void test_features(void);
 void test_around(void);
+void test_companions(void);
 void test_block_maps(void);
 
 #endif
