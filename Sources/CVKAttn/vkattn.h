@@ -1,5 +1,6 @@
 /*
- * VulkanAttention's C interface: exact attention, decode, caches and linear attention on Vulkan.
+ * VulkanAttention's C interface: exact attention, decode, caches, linear attention, what stands around them in a
+ * transformer, and scores and masks of one's own, on Vulkan.
  *
  *   vkattn_device device = NULL;
  *   vkattn_device_open(NULL, &device);
@@ -15,9 +16,9 @@
  *   };
  *   vkattn_kernel_run(kernel, bindings, 4, NULL, NULL);
  *
- * Formulas, papers, shapes and units of every option: the articles AttentionOptions, Decode and
- * LinearAttentionModels of the Swift module, whose names are those here. CInterface.md has the whole
- * interface by example.
+ * Formulas, papers, shapes and units of every option: the articles AttentionOptions, Decode, LinearAttentionModels
+ * and CustomAttention of the Swift module, whose names are those here. CInterface.md has the whole interface by
+ * example.
  *
  * Handles. A handle is a number in the shape of a pointer; it is never followed. A handle that was
  * freed, or never was one, or is of another kind, is refused with VKATTN_INVALID_HANDLE, whoever holds
@@ -102,7 +103,8 @@ enum {
   VKATTN_OUT_OF_BOUNDS = 17,
   /* An object of one device was used with another. */
   VKATTN_WRONG_DEVICE = 18,
-  /* A shader is not in this build, or does not fit its caller. */
+  /* A shader is not in this build, or does not fit its caller, or cannot be compiled and no modification is to
+   * blame. */
   VKATTN_SHADER = 19,
   VKATTN_ALREADY_SUBMITTED = 20,
   /* The progress callback asked for an end. */
@@ -118,7 +120,11 @@ enum {
   /* A Vulkan call failed. */
   VKATTN_VULKAN = 26,
   /* The folder of compiled pipelines cannot be written. */
-  VKATTN_CACHE_NOT_WRITABLE = 27
+  VKATTN_CACHE_NOT_WRITABLE = 27,
+  /* The GLSL compiler's library, which modifications need, is not on this machine or too old. */
+  VKATTN_NO_COMPILER = 32,
+  /* A modification does not compile; the message has its lines and columns. */
+  VKATTN_NOT_COMPILED = 33
 };
 
 /* VKATTN_ABI_VERSION of the library; refuse to go on where it is not that of the header. */
@@ -428,7 +434,10 @@ enum {
   VKATTN_TENSOR_SECOND_INPUT = 229, /* b of an elementwise operation */
   VKATTN_TENSOR_TABLE = 230,        /* of embeddings; the index is the table's number */
   VKATTN_TENSOR_TOKENS = 231,       /* [N] of int32; of embeddings one for each table, likewise */
-  VKATTN_TENSOR_UNIFORMS = 232      /* [N] of f32, from 0 up to but not including 1 */
+  VKATTN_TENSOR_UNIFORMS = 232,     /* [N] of f32, from 0 up to but not including 1 */
+
+  /* What modifications read; the index is the buffer's place (vkattn_modifications). */
+  VKATTN_TENSOR_CUSTOM_BUFFER = 256
 };
 
 /* Axes along which an operand has one entry for all. */
@@ -1384,6 +1393,84 @@ VKATTN_API vkattn_status vkattn_sampling_plan_create(vkattn_device device,
                                                      const vkattn_sampling_request *request,
                                                      vkattn_plan *plan);
 
+/* ---------------------------------------------------------- Modifications */
+
+/* Scores, masks and outputs of one's own: the bodies of GLSL functions, put into the kernels and compiled when the
+ * plan is made (FlexAttention, https://arxiv.org/abs/2412.05496). libshaderc is opened with the first of them, by its
+ * name; without it: VKATTN_NO_COMPILER. Compiled ones are kept on disk and in memory. Such code runs on the device
+ * with the rights of the process: compile no text of people you do not trust. CustomAttention.md has what can be
+ * written. */
+
+typedef int32_t vkattn_custom_type;
+enum {
+  /* A buffer is read by a function of its name: slopes(head). The first three give a float, the others an int. */
+  VKATTN_CUSTOM_F32_BUFFER = 1,
+  VKATTN_CUSTOM_F16_BUFFER = 2,
+  VKATTN_CUSTOM_BF16_BUFFER = 3,
+  VKATTN_CUSTOM_INT32_BUFFER = 4,
+  VKATTN_CUSTOM_UINT8_BUFFER = 5,
+  /* A scalar is read by its name. Its value is the plan's; another plan for another value compiles nothing anew. */
+  VKATTN_CUSTOM_FLOAT = 16,
+  VKATTN_CUSTOM_INT = 17
+};
+
+/* What a modification reads. Those of several with the same name and type are one. */
+typedef struct vkattn_custom_parameter {
+  const char *name;
+  vkattn_custom_type type;
+  float number;    /* the value of VKATTN_CUSTOM_FLOAT */
+  int32_t integer; /* the value of VKATTN_CUSTOM_INT */
+  uint32_t reserved;
+} vkattn_custom_parameter;
+
+typedef struct vkattn_modification {
+  size_t struct_size;
+  const char *body;         /* statements that return the result; at most 100000 bytes */
+  const char *declarations; /* functions and constants before it; NULL for none */
+  const vkattn_custom_parameter *parameters;
+  size_t parameter_count;
+} vkattn_modification;
+
+enum {
+  /* An index outside of a buffer gives NaN, or 0 of integers; otherwise it is undefined behaviour. */
+  VKATTN_CUSTOM_CHECKED = 1
+};
+
+/* At least one of them; all together read at most 8 buffers and 16 scalars. Buffers are bound as CUSTOM_BUFFER with
+ * their places as indices: those of score, then of mask, then of output, each name once, from 0. */
+typedef struct vkattn_modifications {
+  size_t struct_size;
+  /* float score(float score, int batch, int head, int queryIndex, int keyIndex): the score in place of the natural
+   * one, which has scale, soft cap, biases and ALiBi, before masks and normaliser; -infinity hides the key. */
+  const vkattn_modification *score;
+  /* bool mask(int batch, int head, int queryIndex, int keyIndex): whether the key is seen, where all other masks
+   * leave it. */
+  const vkattn_modification *mask;
+  /* float output(float value, int batch, int head, int queryIndex, int channel): each number of the output; not of
+   * decode. */
+  const vkattn_modification *output;
+  uint32_t flags;
+  uint32_t reserved;
+} vkattn_modifications;
+
+/* Tensors: those of the attention, CUSTOM_BUFFER. The plan is compiled as it is made, with all modifications. */
+VKATTN_API vkattn_status vkattn_custom_attention_plan_create(
+    vkattn_device device, const vkattn_attention_request *request,
+    const vkattn_modifications *modifications, vkattn_plan *plan);
+
+/* Tensors: those of vkattn_block_map_plan_create, CUSTOM_BUFFER. Of a mask alone; the map may share an axis only
+ * where the mask says the same along it, which nothing can check. */
+VKATTN_API vkattn_status vkattn_custom_block_map_plan_create(
+    vkattn_device device, const vkattn_attention_request *request,
+    const vkattn_modifications *modifications, vkattn_plan *plan);
+
+/* Tensors: those of decode, CUSTOM_BUFFER among a step's. Of a score and a mask; queryIndex counts the step's own
+ * tokens. Steps and layers as of other decode kernels. */
+VKATTN_API vkattn_status vkattn_custom_decode_plan_create(vkattn_device device,
+                                                          const vkattn_decode_request *request,
+                                                          const vkattn_modifications *modifications,
+                                                          vkattn_plan *plan);
+
 /* ----------------------------------------------------- Plans and kernels */
 
 typedef struct vkattn_plan_info {
@@ -1398,7 +1485,7 @@ typedef struct vkattn_plan_info {
 
 VKATTN_API vkattn_status vkattn_plan_get_info(vkattn_plan plan, vkattn_plan_info *info);
 /* The bytes that a tensor's buffer needs; of tensors that the plan has not: VKATTN_INVALID_ARGUMENT. Of
- * two states in buffers of their own, those of both together. */
+ * two states in buffers of their own, those of both together; of several tables of embeddings, those of the largest. */
 VKATTN_API vkattn_status vkattn_plan_byte_count(vkattn_plan plan, vkattn_tensor tensor,
                                                 size_t *byte_count);
 /* Path, tile, pieces and why, in lines. At most capacity bytes with a 0 at the end are written to text,

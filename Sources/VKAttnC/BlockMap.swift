@@ -1,14 +1,19 @@
 public import CVKAttn
 internal import VulkanAttention
 
+/// What block maps are made of, and they themselves; nil for other tensors.
+func blockMapByteCount(of tensor: TensorName, _ request: AttentionRequest) -> Int? {
+  switch tensor {
+  case .blockMap, .mask, .maskBits, .treeBits, .querySegments, .keySegments, .keyLengths:
+    guard let kind = tensor.attentionOperand, request.operand(kind) != nil else { return nil }
+    return request.byteCount(of: kind)
+  default: return nil
+  }
+}
+
 /// Block maps: the kernel has no plan of its own, so it is made with the handle's.
 struct BlockMapFamilyPlan: FamilyPlan {
   let kernel: AttentionBlockMapKernel
-
-  /// What the kernel reads and writes.
-  private static let tensors: Set<TensorName> = [
-    .blockMap, .mask, .maskBits, .treeBits, .querySegments, .keySegments, .keyLengths,
-  ]
 
   var scratchByteCount: Int { kernel.scratchByteCount }
 
@@ -21,11 +26,7 @@ struct BlockMapFamilyPlan: FamilyPlan {
   }
 
   func byteCount(of tensor: TensorName) -> Int? {
-    if tensor == .scratch { return scratchByteCount }
-    guard Self.tensors.contains(tensor), let kind = tensor.attentionOperand,
-      kernel.request.operand(kind) != nil
-    else { return nil }
-    return kernel.request.byteCount(of: kind)
+    tensor == .scratch ? scratchByteCount : blockMapByteCount(of: tensor, kernel.request)
   }
 
   func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
@@ -60,17 +61,14 @@ struct BlockMapFamilyKernel: FamilyKernel {
 /// `vkattn_block_map_plan_create` of vkattn.h.
 @_cdecl("vkattn_block_map_plan_create")
 public func blockMapPlanCreate(
-  _ handle: OpaquePointer?, _ request: UnsafePointer<vkattn_attention_request>?,
+  _ device: OpaquePointer?, _ request: UnsafePointer<vkattn_attention_request>?,
   _ plan: UnsafeMutablePointer<OpaquePointer?>?
 ) -> vkattn_status {
-  call { () throws(Failure) in
-    let device = try device(handle)
-    let plan = try required(plan, "plan")
+  createDevicePlan(device, plan) { (device) throws(Failure) in
     let attention = try attentionRequest(request, "request").request
-    let kernel = try inAttention { () throws(AttentionError) in
-      try AttentionBlockMapKernel(attention, on: device)
-    }
-    plan.pointee = try HandleTable.shared.insert(
-      PlanObject(BlockMapFamilyPlan(kernel: kernel), device), .plan)
+    return BlockMapFamilyPlan(
+      kernel: try inAttention { () throws(AttentionError) in
+        try AttentionBlockMapKernel(attention, on: device)
+      })
   }
 }

@@ -104,6 +104,8 @@ enum TensorName: Int32, CaseIterable, Sendable {
   case tokens
   case uniforms
 
+  case customBuffer = 256
+
   /// The operand of an attention that the tensor is; nil for others.
   var attentionOperand: AttentionOperand.Kind? {
     switch self {

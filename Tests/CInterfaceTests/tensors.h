@@ -39,5 +39,6 @@ void test_features(void);
 void test_around(void);
 void test_companions(void);
 void test_block_maps(void);
+void test_custom(void);
 
 #endif
