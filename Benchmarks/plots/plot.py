@@ -311,9 +311,11 @@ def crossover_picture(reports):
             group = (result["type"], shape["B"], shape["H"], shape["D"])
             seconds = [result[f"seconds_{part}"] * 1e3 for part in ("median", "p10", "p90")]
             groups[group][name][tokens] = (tokens, *seconds)
+    # A point alone crosses nothing.
+    groups = {key: {name: points for name, points in lines.items() if len(points) > 1}
+              for key, lines in groups.items()}
     groups = {key: lines for key, lines in groups.items()
-              if {kind for kind, _ in lines} == {0, 1}
-              and max(len(points) for points in lines.values()) > 1}
+              if {kind for kind, _ in lines} == {0, 1}}
     if not groups:
         return None
     names = sorted({name for lines in groups.values() for name in lines})
