@@ -17,7 +17,8 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)(void);
   } tests[] = {{"attention", test_attention}, {"decode", test_decode},   {"caches", test_caches},
-               {"linear", test_linear},       {"errors", test_errors},   {"threads", test_threads}};
+               {"linear", test_linear},       {"errors", test_errors},   {"threads", test_threads},
+               {"foreign", test_foreign}};
   /* What a failure that ends the process leaves is read as well. */
   setvbuf(stdout, NULL, _IOLBF, 0);
   test_versions();

@@ -47,6 +47,8 @@ struct DeviceCalls: @unchecked Sendable {
   var vkGetSemaphoreCounterValue: PFN_vkGetSemaphoreCounterValue
   var vkWaitSemaphores: PFN_vkWaitSemaphores
   var vkQueueSubmit: PFN_vkQueueSubmit
+  // Nil where the device was made without the extension.
+  var vkGetMemoryHostPointerPropertiesEXT: PFN_vkGetMemoryHostPointerPropertiesEXT?
 
   init(
     device: VkDevice, getProcAddress: PFN_vkGetDeviceProcAddr
@@ -103,5 +105,9 @@ struct DeviceCalls: @unchecked Sendable {
       "vkGetSemaphoreCounterValue", PFN_vkGetSemaphoreCounterValue.self)
     vkWaitSemaphores = try load("vkWaitSemaphores", PFN_vkWaitSemaphores.self)
     vkQueueSubmit = try load("vkQueueSubmit", PFN_vkQueueSubmit.self)
+    vkGetMemoryHostPointerPropertiesEXT =
+      getProcAddress(device, "vkGetMemoryHostPointerPropertiesEXT").map {
+        unsafeBitCast($0, to: PFN_vkGetMemoryHostPointerPropertiesEXT.self)
+      }
   }
 }
