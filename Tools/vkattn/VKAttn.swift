@@ -30,7 +30,8 @@ struct VKAttn: AsyncParsableCommand {
     subcommands: [
       DevicesCommand.self, PlanCommand.self, CheckCommand.self, ReplayCommand.self,
       BenchCommand.self, CompareCommand.self, CeilingsCommand.self,
-      TuneCommand.self, ProfileCommand.self, PlotCommand.self, HistoryCommand.self,
+      TuneCommand.self, ProfileCommand.self, SoakCommand.self, PlotCommand.self,
+      HistoryCommand.self,
     ])
 
   static func main() async {
