@@ -1567,6 +1567,120 @@ VKATTN_API vkattn_status vkattn_submission_timestamps(vkattn_submission submissi
 /* Frees the handle; the work goes on. */
 VKATTN_API vkattn_status vkattn_submission_free(vkattn_submission submission);
 
+/* --------------------------------- Vulkan objects and memory of your own */
+
+/* Gets a queue for the calling thread alone, or gives it back. */
+typedef void (*vkattn_queue_callback)(void *context);
+/* Hears, on any thread, that the library does not use something any more. */
+typedef void (*vkattn_release_callback)(void *context);
+
+/* What a VkDevice was created with; the fields of Vulkan's feature structures behind each are in the
+ * documentation of ForeignDevice in the Swift module. */
+enum {
+  VKATTN_ENABLED_INT64 = 1 << 0,
+  VKATTN_ENABLED_STORAGE_16 = 1 << 1,
+  VKATTN_ENABLED_BUFFER_DEVICE_ADDRESS = 1 << 2,
+  VKATTN_ENABLED_TIMELINE_SEMAPHORE = 1 << 3,
+  VKATTN_ENABLED_SCALAR_BLOCK_LAYOUT = 1 << 4,
+  /* Those above: what the library cannot do without. */
+  VKATTN_ENABLED_REQUIRED = 31,
+  VKATTN_ENABLED_FLOAT16 = 1 << 5,
+  VKATTN_ENABLED_MEMORY_MODEL = 1 << 6,
+  VKATTN_ENABLED_SUBGROUP_SIZE_CONTROL = 1 << 7,
+  VKATTN_ENABLED_COOPERATIVE_MATRIX = 1 << 8,
+  VKATTN_ENABLED_COOPERATIVE_MATRIX_2 = 1 << 9,
+  /* VK_EXT_external_memory_host, which has no feature structure. */
+  VKATTN_ENABLED_EXTERNAL_MEMORY_HOST = 1 << 10
+};
+
+/* A Vulkan device of your own. Handles are Vulkan's; all live until `released` was called. */
+typedef struct vkattn_foreign_device {
+  size_t struct_size;
+  /* VkInstance, VkPhysicalDevice, VkDevice, VkQueue. */
+  void *instance;
+  void *physical_device;
+  void *device;
+  void *queue;
+  uint32_t queue_family_index;
+  /* That of VkApplicationInfo: VK_API_VERSION_1_2 or newer. */
+  uint32_t api_version;
+  /* VKATTN_ENABLED_…. */
+  uint32_t enabled_features;
+  uint32_t enabled_extension_count;
+  const char *const *enabled_extensions;
+  /* vkGetInstanceProcAddr, as PFN_vkVoidFunction; NULL for that of the system's loader. */
+  void (*get_instance_proc_address)(void);
+  /* Called around each submission, on the thread that submits; NULL, both of them, where no one but this
+   * device uses the queue. */
+  vkattn_queue_callback lock_queue;
+  vkattn_queue_callback unlock_queue;
+  /* Called once, when no device, buffer or work of the library uses the handles any more; may be NULL. */
+  vkattn_release_callback released;
+  void *context;
+} vkattn_foreign_device;
+
+/* Works on a Vulkan device of your own, which is left alone at the end. options may be NULL; they name no
+ * device and turn no validation on. Unknown or missing features and extensions are named:
+ * VKATTN_MISSING_FEATURES. */
+VKATTN_API vkattn_status vkattn_device_adopt(const vkattn_foreign_device *foreign,
+                                             const vkattn_device_options *options,
+                                             vkattn_device *device);
+
+/* A part of a VkBuffer of your own. */
+typedef struct vkattn_foreign_buffer {
+  size_t struct_size;
+  /* The VkBuffer, bound to memory that was allocated with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT. */
+  void *buffer;
+  /* The size that it was created with. */
+  size_t buffer_byte_count;
+  /* The part; VKATTN_READABLE_TAIL bytes behind it must lie in the buffer as well. */
+  size_t byte_offset;
+  size_t byte_count;
+  /* Where the buffer's first byte is mapped, in host-coherent memory; NULL for copies by staging buffers. */
+  void *mapped;
+  /* VkBufferUsageFlags: always SHADER_DEVICE_ADDRESS; TRANSFER_SRC for downloads and copies from it,
+   * TRANSFER_DST for uploads, fills and copies to it. */
+  uint32_t usage;
+  uint32_t reserved;
+  /* Called once, when no buffer and no work of the library uses the part any more; may be NULL. */
+  vkattn_release_callback released;
+  void *context;
+} vkattn_foreign_buffer;
+
+/* Bytes that kernels may read, and never use, behind what they are given. */
+#define VKATTN_READABLE_TAIL 4096
+
+/* Uses a part of a VkBuffer of the device, which is left alone at the end. Several parts of one buffer are
+ * like slices of one. label (may be NULL) names it in errors. */
+VKATTN_API vkattn_status vkattn_buffer_adopt(vkattn_device device,
+                                             const vkattn_foreign_buffer *foreign,
+                                             const char *label, vkattn_buffer *buffer);
+
+/* Memory of your own: mapped, not moved and not freed until `released` was called. */
+typedef struct vkattn_host_memory {
+  size_t struct_size;
+  /* At a multiple of the alignment that vkattn_device_import_size tells. */
+  void *bytes;
+  /* What there is, at least what vkattn_device_import_size tells. */
+  size_t available_byte_count;
+  /* The size of the buffer. */
+  size_t byte_count;
+  /* Called once, when the memory is yours alone again; may be NULL. */
+  vkattn_release_callback released;
+  void *context;
+} vkattn_host_memory;
+
+/* How many bytes a buffer of byte_count bytes takes of your memory, with the readable tail, and what its
+ * address is a multiple of (both may be NULL). Without VK_EXT_external_memory_host:
+ * VKATTN_MISSING_FEATURES. */
+VKATTN_API vkattn_status vkattn_device_import_size(vkattn_device device, size_t byte_count,
+                                                   size_t *available_byte_count,
+                                                   size_t *alignment);
+/* Makes a buffer over your memory, without a copy: results are there once their work was waited for. Memory
+ * that is imported already is refused; slice it. label (may be NULL) names it in errors. */
+VKATTN_API vkattn_status vkattn_buffer_import(vkattn_device device, const vkattn_host_memory *memory,
+                                              const char *label, vkattn_buffer *buffer);
+
 #ifdef __cplusplus
 }
 #endif

@@ -99,6 +99,8 @@ struct Failure: Error {
       case .outOfBounds: .outOfBounds
       case .overlappingCopy: .overlap
       case .wrongDevice: .wrongDevice
+      case .notAdoptable, .missingUsage: .invalidArgument
+      case .misaligned: .misaligned
       case .shaderUnavailable, .shaderMismatch: .shader
       case .invalidVariable: .invalidArgument
       case .cacheNotWritable: .cacheNotWritable

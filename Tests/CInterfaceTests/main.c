@@ -19,7 +19,8 @@ int main(int argc, char **argv) {
   } tests[] = {{"attention", test_attention}, {"decode", test_decode},   {"caches", test_caches},
                {"linear", test_linear},       {"drafts", test_drafts},   {"block-maps", test_block_maps},
                {"features", test_features},   {"around", test_around},   {"companions", test_companions},
-               {"custom", test_custom},       {"errors", test_errors},   {"threads", test_threads}};
+               {"custom", test_custom},       {"errors", test_errors},   {"threads", test_threads},
+               {"foreign", test_foreign}};
   /* What a failure that ends the process leaves is read as well. */
   setvbuf(stdout, NULL, _IOLBF, 0);
   test_versions();
