@@ -109,7 +109,7 @@ public struct ResultHistory: Sendable {
       "**\(device)**, \(dates.joined(separator: ", ")); peers: \(platforms.joined(separator: "; ")).",
       "", "| | path | beside | shapes | ratio | least | most |", "|---|---|---|--:|--:|--:|--:|",
     ]
-    for key in order.sorted(by: { $0.joined(separator: " ") < $1.joined(separator: " ") }) {
+    for key in order.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
       guard let rows = kinds[key] else { continue }
       let ratios = rows.map(\.ratio)
       func text(_ value: Double?) -> String { "\(Numbers.fixed(value ?? .nan, decimals: 2))×" }

@@ -7,6 +7,7 @@ struct ArticleTextTests {
   private static let samples = [
     "Tests/VulkanAttentionTests/Articles/ArticleSampleTests.swift",
     "Tests/VulkanAttentionTests/Articles/FamilyArticleSampleTests.swift",
+    "Tests/VulkanAttentionTests/Articles/ForeignArticleSampleTests.swift",
     "Tests/VulkanAttentionCustomTests/CustomArticleTests.swift",
   ]
   /// What AddingAKernel quotes from.

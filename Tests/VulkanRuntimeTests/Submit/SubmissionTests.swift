@@ -137,6 +137,28 @@ struct SubmissionTests {
     #expect(try submission.isComplete)
   }
 
+  @Test("A second device is a stream of its own: its work is done while the first's is not")
+  func streams() async throws {
+    let other = try TestDevice.open()
+    let slow = try submitGated(to: device.makeBuffer(byteCount: 64))
+    let hasty = Task { try await slow.completed() }
+    for round: UInt32 in 0..<3 {
+      let buffer = try await other.makeBuffer([UInt32](repeating: round, count: 16))
+      let recorder = try other.makeRecorder()
+      try MultiplyAdd.record(from: buffer, to: buffer, on: other, into: recorder)
+      try await other.submit(recorder).completed()
+      #expect(
+        try await other.download(UInt32.self, from: buffer)
+          == [UInt32](repeating: 3 * round, count: 16))
+    }
+    #expect(try !slow.isComplete)
+    hasty.cancel()
+    await #expect(throws: VulkanError.cancelled) { try await hasty.value }
+    GatedDevice.openGate()
+    try await slow.completed()
+    #expect(try slow.isComplete)
+  }
+
   @Test("The command buffer of finished work serves again")
   func slotsAreUsedAgain() throws {
     var slot: ObjectIdentifier?
