@@ -42,7 +42,9 @@ let package = Package(
       name: "EmbedShaderSources", capability: .buildTool(), dependencies: ["ShaderCompiler"],
       path: "Tools/EmbedShaderSources"),
     .systemLibrary(name: "CVKAttn"),
-    .target(name: "VKAttnC", dependencies: ["CVKAttn", "VulkanAttention", logging]),
+    .target(
+      name: "VKAttnC",
+      dependencies: ["CVKAttn", "VulkanAttention", "VulkanAttentionCustom", logging]),
     .target(name: "AttentionReference", dependencies: [realModule]),
     .target(name: "CaseFiles"),
 

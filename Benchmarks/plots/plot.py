@@ -75,7 +75,9 @@ def load(path):
     if isinstance(contents, dict) and isinstance(contents.get("schedules"), list):
         return "schedule", contents
     if isinstance(contents, list) and contents and "gflops_theirs" in contents[0]:
-        return "results", {"device": contents[0].get("ours", ""), "driver": "", "commit": "",
+        # These tables name device and driver in one.
+        device, _, driver = contents[0].get("ours", "").partition("), ")
+        return "results", {"device": f"{device})" if driver else device, "driver": driver, "commit": "",
                            "results": [], "peers": [dict(row, peer="PyTorch") for row in contents]}
     raise WrongFile(f"{path}: neither results of `vkattn bench --json` nor a schedule of "
                     "`vkattn plan decode --explain --json`")
@@ -309,9 +311,11 @@ def crossover_picture(reports):
             group = (result["type"], shape["B"], shape["H"], shape["D"])
             seconds = [result[f"seconds_{part}"] * 1e3 for part in ("median", "p10", "p90")]
             groups[group][name][tokens] = (tokens, *seconds)
+    # A point alone crosses nothing.
+    groups = {key: {name: points for name, points in lines.items() if len(points) > 1}
+              for key, lines in groups.items()}
     groups = {key: lines for key, lines in groups.items()
-              if {kind for kind, _ in lines} == {0, 1}
-              and max(len(points) for points in lines.values()) > 1}
+              if {kind for kind, _ in lines} == {0, 1}}
     if not groups:
         return None
     names = sorted({name for lines in groups.values() for name in lines})
@@ -435,9 +439,7 @@ def folders(arguments, reports):
         return [(arguments.out, reports)]
     groups = collections.defaultdict(list)
     for report in reports:
-        # Tables of one line name device and driver in one.
-        device = re.sub(r"\), .*", ")", report["device"])
-        groups[re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")].append(report)
+        groups[re.sub(r"[^a-z0-9]+", "-", report["device"].lower()).strip("-")].append(report)
     return [(arguments.out / name, group) for name, group in sorted(groups.items())]
 
 

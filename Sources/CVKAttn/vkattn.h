@@ -1,5 +1,6 @@
 /*
- * VulkanAttention's C interface: exact attention, decode, caches and linear attention on Vulkan.
+ * VulkanAttention's C interface: exact attention, decode, caches, linear attention, what stands around them in a
+ * transformer, and scores and masks of one's own, on Vulkan.
  *
  *   vkattn_device device = NULL;
  *   vkattn_device_open(NULL, &device);
@@ -15,9 +16,9 @@
  *   };
  *   vkattn_kernel_run(kernel, bindings, 4, NULL, NULL);
  *
- * Formulas, papers, shapes and units of every option: the articles AttentionOptions, Decode and
- * LinearAttentionModels of the Swift module, whose names are those here. CInterface.md has the whole
- * interface by example.
+ * Formulas, papers, shapes and units of every option: the articles AttentionOptions, Decode, LinearAttentionModels
+ * and CustomAttention of the Swift module, whose names are those here. CInterface.md has the whole interface by
+ * example.
  *
  * Handles. A handle is a number in the shape of a pointer; it is never followed. A handle that was
  * freed, or never was one, or is of another kind, is refused with VKATTN_INVALID_HANDLE, whoever holds
@@ -102,7 +103,8 @@ enum {
   VKATTN_OUT_OF_BOUNDS = 17,
   /* An object of one device was used with another. */
   VKATTN_WRONG_DEVICE = 18,
-  /* A shader is not in this build, or does not fit its caller. */
+  /* A shader is not in this build, or does not fit its caller, or cannot be compiled and no modification is to
+   * blame. */
   VKATTN_SHADER = 19,
   VKATTN_ALREADY_SUBMITTED = 20,
   /* The progress callback asked for an end. */
@@ -118,7 +120,11 @@ enum {
   /* A Vulkan call failed. */
   VKATTN_VULKAN = 26,
   /* The folder of compiled pipelines cannot be written. */
-  VKATTN_CACHE_NOT_WRITABLE = 27
+  VKATTN_CACHE_NOT_WRITABLE = 27,
+  /* The GLSL compiler's library, which modifications need, is not on this machine or too old. */
+  VKATTN_NO_COMPILER = 32,
+  /* A modification does not compile; the message has its lines and columns. */
+  VKATTN_NOT_COMPILED = 33
 };
 
 /* VKATTN_ABI_VERSION of the library; refuse to go on where it is not that of the header. */
@@ -164,6 +170,7 @@ enum {
   VKATTN_DEVICE_FORCES_STAGING = 2
 };
 
+/* How a device is opened. */
 typedef struct vkattn_device_options {
   size_t struct_size;
   /* "best" (also NULL), a number in the loader's list, a UUID, or a part of a name. */
@@ -201,6 +208,7 @@ enum {
   VKATTN_FEATURE_UNIFIED_MEMORY = 1 << 7
 };
 
+/* What a device is and can do, written by the library; texts end with a 0. */
 typedef struct vkattn_device_info {
   size_t struct_size;
   size_t max_allocation_bytes;
@@ -233,6 +241,7 @@ VKATTN_API vkattn_status vkattn_device_describe(int32_t index, vkattn_device_inf
 /* Opens a device; options may be NULL. */
 VKATTN_API vkattn_status vkattn_device_open(const vkattn_device_options *options,
                                             vkattn_device *device);
+/* What an open device is. */
 VKATTN_API vkattn_status vkattn_device_get_info(vkattn_device device, vkattn_device_info *info);
 /* *is_lost becomes 1 where the device was lost and refuses all work, else 0. */
 VKATTN_API vkattn_status vkattn_device_is_lost(vkattn_device device, int32_t *is_lost);
@@ -243,6 +252,7 @@ VKATTN_API vkattn_status vkattn_device_save_pipelines(vkattn_device device);
 VKATTN_API vkattn_status vkattn_device_take_validation_messages(vkattn_device device,
                                                                 vkattn_log_callback callback,
                                                                 void *context, size_t *count);
+/* Frees the handle; what was made with the device keeps it open. */
 VKATTN_API vkattn_status vkattn_device_free(vkattn_device device);
 
 /* --------------------------------------------------------------- Buffers */
@@ -257,6 +267,7 @@ enum {
   VKATTN_MEMORY_READBACK = 2
 };
 
+/* What a buffer is, written by the library. */
 typedef struct vkattn_buffer_info {
   size_t struct_size;
   size_t byte_count;
@@ -273,6 +284,7 @@ VKATTN_API vkattn_status vkattn_buffer_create(vkattn_device device, size_t byte_
 /* A part of a buffer, which shares its memory. */
 VKATTN_API vkattn_status vkattn_buffer_slice(vkattn_buffer buffer, size_t offset, size_t byte_count,
                                              vkattn_buffer *slice);
+/* The size and the place of a buffer. */
 VKATTN_API vkattn_status vkattn_buffer_get_info(vkattn_buffer buffer, vkattn_buffer_info *info);
 /* Copies bytes to a buffer, from its byte `offset` on, and returns when they are there. */
 VKATTN_API vkattn_status vkattn_buffer_upload(vkattn_buffer buffer, size_t offset, const void *bytes,
@@ -283,6 +295,7 @@ VKATTN_API vkattn_status vkattn_buffer_download(vkattn_buffer buffer, size_t off
 /* Where the host sees the buffer, for as long as the handle, or a slice of it, is not freed. Without host
  * access: VKATTN_NOT_HOST_VISIBLE. */
 VKATTN_API vkattn_status vkattn_buffer_map(vkattn_buffer buffer, void **bytes);
+/* Frees the handle; slices and submitted work keep the memory. */
 VKATTN_API vkattn_status vkattn_buffer_free(vkattn_buffer buffer);
 
 /* --------------------------------------------------- What requests share */
@@ -357,7 +370,7 @@ enum {
   VKATTN_TENSOR_FINAL_SUM = 58,
   VKATTN_TENSOR_FINAL_OUTPUT = 59,
   /* Named among a request's operands again. */
-  VKATTN_TENSOR_BLOCK_MAP = 60, /* [B, H, ceil(S / 128), ceil(T / 128)] of int32: 0 hidden, 1 by the masks, 2 seen */
+  VKATTN_TENSOR_BLOCK_MAP = 60, /* [B, H, ceil(S / R), ceil(T / C)] of int32: 0 hidden, 1 by the masks, 2 seen */
 
   /* Statistics. */
   VKATTN_TENSOR_KEY_SUMS = 96,                /* [B, H, T] of f32 */
@@ -415,7 +428,23 @@ enum {
   VKATTN_TENSOR_RATE = 209,            /* [H] of f32 */
   VKATTN_TENSOR_TIME_STEP_BIAS = 210,  /* [H] of f32 */
   VKATTN_TENSOR_SKIP = 211,            /* [H] of f32 */
-  VKATTN_TENSOR_OUTPUT_GATE = 212      /* [B, T, H, V] of the values' type */
+  VKATTN_TENSOR_OUTPUT_GATE = 212,     /* [B, T, H, V] of the values' type; z of an output norm */
+  VKATTN_TENSOR_SNAPSHOTS = 213,       /* [N, L, H, K, V] of f32, written: the state after every token */
+  VKATTN_TENSOR_PARENTS = 214,         /* [B, T] of int32: the token that each comes after, -1 for none */
+
+  /* What stands around attentions; shapes where the requests are. */
+  VKATTN_TENSOR_PROJECTION = 224,   /* [M, D] of f32, of FAVOR+ */
+  VKATTN_TENSOR_XPOS_RATES = 225,   /* vkattn_xpos_rate_table */
+  VKATTN_TENSOR_WEIGHT = 226,       /* of norms, convolutions and linear layers */
+  VKATTN_TENSOR_RESIDUAL = 227,     /* what is added */
+  VKATTN_TENSOR_RESIDUAL_SUM = 228, /* the sum with it, written */
+  VKATTN_TENSOR_SECOND_INPUT = 229, /* b of an elementwise operation */
+  VKATTN_TENSOR_TABLE = 230,        /* of embeddings; the index is the table's number */
+  VKATTN_TENSOR_TOKENS = 231,       /* [N] of int32; of embeddings one for each table, likewise */
+  VKATTN_TENSOR_UNIFORMS = 232,     /* [N] of f32, from 0 up to but not including 1 */
+
+  /* What modifications read; the index is the buffer's place (vkattn_modifications). */
+  VKATTN_TENSOR_CUSTOM_BUFFER = 256
 };
 
 /* Axes along which an operand has one entry for all. */
@@ -480,6 +509,10 @@ typedef struct vkattn_mask {
   /* 0 for no chunks. */
   int64_t chunk_size;
   int64_t sink_tokens;
+  /* The query tokens and the keys of a block of VKATTN_TENSOR_BLOCK_MAP: powers of two from 64 to 4096; 0 for
+   * 128. */
+  int64_t block_map_rows;
+  int64_t block_map_keys;
 } vkattn_mask;
 
 typedef int32_t vkattn_normalizer;
@@ -527,6 +560,7 @@ enum {
   VKATTN_ATTENTION_PACKED = 64
 };
 
+/* One problem of exact attention: q [B, S, H, D], k [B, T, G, D], v [B, T, G, E], o [B, S, H, E]. */
 typedef struct vkattn_attention_request {
   size_t struct_size;
   int64_t batch_size;   /* B, 1 or more */
@@ -570,6 +604,20 @@ VKATTN_API vkattn_status vkattn_relative_bias_table(int64_t bucket_count, int64_
                                                     int64_t heads, float *table,
                                                     size_t table_count);
 
+/* ------------------------------------------------------------- Block maps */
+
+/* Computes VKATTN_TENSOR_BLOCK_MAP of an attention that names it among its operands, from the masks that are
+ * data: of every block of R query tokens and C keys (mask.block_map_rows, block_map_keys) 0 where MASK, MASK_BITS,
+ * TREE_BITS, segments and KEY_LENGTHS hide all of it, which attention then skips, 2 where they hide nothing of
+ * it, which attention then does not ask, else 1. The map may share an axis (shared_axes) along which no mask
+ * differs. It is the same for all layers with the same masks (FlexAttention, https://arxiv.org/abs/2412.05496).
+ *
+ * Tensors: BLOCK_MAP, written, SCRATCH, and those masks; other operands may be bound and are not read. The
+ * plan is compiled as it is made. */
+VKATTN_API vkattn_status vkattn_block_map_plan_create(vkattn_device device,
+                                                      const vkattn_attention_request *request,
+                                                      vkattn_plan *plan);
+
 /* ------------------------------------------------------------ Statistics */
 
 enum {
@@ -579,6 +627,7 @@ enum {
   VKATTN_STATISTIC_TOP_KEYS = 8
 };
 
+/* What is to be known of an attention whose log-sum-exp is there. */
 typedef struct vkattn_statistics_request {
   size_t struct_size;
   /* Of which attention; its path does not matter. */
@@ -611,6 +660,7 @@ enum {
   VKATTN_MERGE_RETURNS_LOG_SUM_EXP = 2
 };
 
+/* One merge of partial results of an attention over disjoint sets of keys. */
 typedef struct vkattn_merge_request {
   size_t struct_size;
   int64_t row_count;
@@ -734,6 +784,7 @@ typedef struct vkattn_rotary {
 VKATTN_API vkattn_status vkattn_rotary_frequency_table(const vkattn_rotary *rotary, uint64_t *table,
                                                        size_t table_count);
 
+/* A rotation of vectors [tokens, heads, channels] by their positions. */
 typedef struct vkattn_rotate_request {
   size_t struct_size;
   int64_t tokens;
@@ -751,6 +802,7 @@ VKATTN_API vkattn_status vkattn_rotate_plan_create(vkattn_device device,
                                                    const vkattn_rotate_request *request,
                                                    vkattn_plan *plan);
 
+/* New keys [tokens, G, D] and values [tokens, G, E], to be written into their cache. */
 typedef struct vkattn_append_request {
   size_t struct_size;
   int64_t tokens;
@@ -767,6 +819,7 @@ VKATTN_API vkattn_status vkattn_append_plan_create(vkattn_device device,
                                                    const vkattn_append_request *request,
                                                    vkattn_plan *plan);
 
+/* Accepted paths of trees of drafts, to be moved to the places behind what is committed. */
 typedef struct vkattn_compact_request {
   size_t struct_size;
   const vkattn_cache *cache;
@@ -779,6 +832,7 @@ VKATTN_API vkattn_status vkattn_compact_plan_create(vkattn_device device,
                                                     const vkattn_compact_request *request,
                                                     vkattn_plan *plan);
 
+/* Copies of whole pages of a cache. */
 typedef struct vkattn_copy_pages_request {
   size_t struct_size;
   const vkattn_cache *cache;
@@ -815,6 +869,7 @@ enum {
   VKATTN_DECODE_RETURNS_LOG_SUM_EXP = 2
 };
 
+/* What the decode steps of a batch have in common. */
 typedef struct vkattn_decode_request {
   size_t struct_size;
   int64_t batch_size;
@@ -876,6 +931,7 @@ VKATTN_API vkattn_status vkattn_recorder_record_layer(vkattn_recorder recorder, 
                                                       vkattn_step step,
                                                       const vkattn_binding *bindings,
                                                       size_t binding_count);
+/* Frees the handle; work that was recorded with the step goes on. */
 VKATTN_API vkattn_status vkattn_step_free(vkattn_step step);
 /* Prepares a step, computes one layer and waits; a workspace is made where none is bound. */
 VKATTN_API vkattn_status vkattn_decode_run(vkattn_kernel kernel, const vkattn_step_info *info,
@@ -910,6 +966,7 @@ enum {
   VKATTN_LINEAR_PACKED = 32
 };
 
+/* One problem of linear attention: a state [K, V] for each of H heads. */
 typedef struct vkattn_linear_request {
   size_t struct_size;
   int64_t batch_size;
@@ -945,8 +1002,495 @@ VKATTN_API vkattn_status vkattn_linear_plan_create(vkattn_device device,
                                                    const vkattn_linear_request *request,
                                                    vkattn_plan *plan);
 
+/* ------------------------------------------------ Around linear attention */
+
+typedef int32_t vkattn_feature_map;
+enum {
+  /* With u = scale x, D channels of x: */
+  VKATTN_MAP_IDENTITY = 0,     /* u */
+  VKATTN_MAP_RELU = 1,         /* max(u, 0) */
+  VKATTN_MAP_SQUARED_RELU = 2, /* max(u, 0)^2 */
+  VKATTN_MAP_ELU_PLUS_ONE = 3, /* u + 1 above 0, else exp(u) (https://arxiv.org/abs/2006.16236) */
+  VKATTN_MAP_EXPONENTIAL = 4,  /* exp(u) */
+  /* Softmax over the channels of a row, and of each channel over the tokens of its sequence: the queries
+   * and the keys of efficient attention (https://arxiv.org/abs/1812.01243). */
+  VKATTN_MAP_SOFTMAX = 5,
+  VKATTN_MAP_TOKEN_SOFTMAX = 6,
+  /* u / sqrt(sum of u^2 + epsilon) */
+  VKATTN_MAP_L2_NORM = 7,
+  /* 1, u, all u_i u_j / sqrt(2), row after row: 1 + D + D^2 features, D at most 64 (Based,
+   * https://arxiv.org/abs/2402.18668). */
+  VKATTN_MAP_TAYLOR_2 = 8,
+  /* The same inner products: 1, u, then row after row of the upper triangle u_i^2 / sqrt(2) and u_i u_j for
+   * i < j: 1 + D + D (D + 1) / 2 features. */
+  VKATTN_MAP_TAYLOR_2_SYMMETRIC = 9,
+  /* (exp(w u - |u|^2 / 2 - c) + epsilon) / sqrt(M) for the M rows w of PROJECTION: positive random features, D
+   * at most 1024, c as `stabilizer` says (Performer, https://arxiv.org/abs/2009.14794). */
+  VKATTN_MAP_FAVOR_PLUS = 10,
+  /* max(u, 0) cos(a) and max(u, 0) sin(a), a = pi i / (2 max_position) at position i: 2 D features
+   * (cosFormer, https://arxiv.org/abs/2202.08791). */
+  VKATTN_MAP_COS_FORMER = 11
+};
+
+typedef int32_t vkattn_favor_stabilizer;
+enum {
+  VKATTN_FAVOR_NOT_STABILIZED = 0,
+  /* c is the largest exponent of the row: for queries. */
+  VKATTN_FAVOR_BY_TOKEN = 1,
+  /* c is the largest exponent of all tokens of the sequence and head: for keys. */
+  VKATTN_FAVOR_BY_SEQUENCE = 2
+};
+
+enum {
+  /* scale counts; otherwise it is the paper's: D^(-1/4) for TAYLOR_2 and FAVOR_PLUS, else 1. */
+  VKATTN_FEATURE_MAP_SCALE = 1,
+  /* packed_sequences sequences lie one behind the other; batch_size is 1. */
+  VKATTN_FEATURE_MAP_PACKED = 2,
+  /* COS_FORMER takes POSITIONS; otherwise a token's place in its sequence is its position. */
+  VKATTN_FEATURE_MAP_POSITIONS = 4
+};
+
+/* y[b, t, h] = map(scale x[b, t, h]): queries or keys before a linear attention. */
+typedef struct vkattn_feature_map_request {
+  size_t struct_size;
+  int64_t batch_size; /* B, 1 or more */
+  int64_t tokens;     /* T, 1 or more; of packed sequences all together */
+  int64_t heads;      /* H */
+  int64_t channels;   /* D, 1 to 4096 */
+  vkattn_feature_map map;
+  uint32_t flags;
+  float scale;
+  float epsilon;                      /* of L2_NORM and FAVOR_PLUS, from 0 */
+  int64_t features;                   /* M of FAVOR_PLUS, 1 to 1024 */
+  vkattn_favor_stabilizer stabilizer; /* of FAVOR_PLUS */
+  uint32_t reserved;
+  int64_t max_position;     /* of COS_FORMER, 1 to 2^30 */
+  int64_t output_channels;  /* the features, and zeros behind them; 0 for the features alone */
+  int64_t packed_sequences; /* N */
+  int64_t longest_sequence; /* of packed ones; 0 for all tokens */
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  const vkattn_strides *strides;        /* of x [B, T, H, D] */
+  const vkattn_strides *output_strides; /* of y [B, T, H, output_channels] */
+} vkattn_feature_map_request;
+
+/* Tensors: INPUT x, OUTPUT y (x's memory where map, types and strides keep its size), PROJECTION [M, D] of f32,
+ * SEQUENCE_STARTS [N + 1], POSITIONS [B, T] of int32, SCRATCH. */
+VKATTN_API vkattn_status vkattn_feature_map_plan_create(vkattn_device device,
+                                                        const vkattn_feature_map_request *request,
+                                                        vkattn_plan *plan);
+
+typedef int32_t vkattn_norm;
+enum {
+  /* x / sqrt(mean of x^2 + epsilon) (https://arxiv.org/abs/1910.07467) */
+  VKATTN_NORM_RMS = 0,
+  /* (x - mean) / sqrt(mean of (x - mean)^2 + epsilon) (https://arxiv.org/abs/1607.06450) */
+  VKATTN_NORM_LAYER = 1
+};
+
+typedef int32_t vkattn_norm_weights;
+enum {
+  VKATTN_NORM_NO_WEIGHTS = 0,
+  /* [D]: all heads have the same. */
+  VKATTN_NORM_PER_CHANNEL = 1,
+  /* [H, D] */
+  VKATTN_NORM_PER_HEAD = 2
+};
+
+typedef int32_t vkattn_norm_gate;
+enum {
+  VKATTN_NORM_NOT_GATED = 0,
+  /* 1 / (1 + exp(-z)) */
+  VKATTN_NORM_SIGMOID = 1,
+  /* z / (1 + exp(-z)) */
+  VKATTN_NORM_SILU = 2
+};
+
+enum {
+  /* The gate multiplies x instead of y. */
+  VKATTN_OUTPUT_NORM_GATES_BEFORE = 1
+};
+
+/* y = norm(x) weight + bias over each group of heads, then y gate(z); or norm(x gate(z)) weight + bias. */
+typedef struct vkattn_output_norm_request {
+  size_t struct_size;
+  int64_t batch_size;      /* B, 1 or more */
+  int64_t tokens;          /* T */
+  int64_t heads;           /* H */
+  int64_t channels;        /* D, 1 to 4096 */
+  int64_t heads_per_group; /* normalised together, a divisor of H; 0 for 1 */
+  vkattn_norm norm;
+  float epsilon; /* from 0 */
+  vkattn_norm_weights weight;
+  vkattn_norm_weights bias;
+  vkattn_norm_gate gate;
+  uint32_t flags;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  vkattn_element_type gate_type;
+  vkattn_element_type weight_type; /* of weight and bias; VKATTN_DEFAULT_TYPE for f32 */
+  const vkattn_strides *strides;
+  const vkattn_strides *output_strides; /* NULL for those of x */
+  const vkattn_strides *gate_strides;
+} vkattn_output_norm_request;
+
+/* Tensors: INPUT x [B, T, H, D], OUTPUT y (may be x's memory), OUTPUT_GATE z, WEIGHT, BIAS. */
+VKATTN_API vkattn_status vkattn_output_norm_plan_create(vkattn_device device,
+                                                        const vkattn_output_norm_request *request,
+                                                        vkattn_plan *plan);
+
+enum {
+  VKATTN_CONVOLUTION_BIAS = 1,
+  /* y is s / (1 + exp(-s)) of the sum s. */
+  VKATTN_CONVOLUTION_SILU = 2,
+  VKATTN_CONVOLUTION_INITIAL_STATE = 4,
+  VKATTN_CONVOLUTION_FINAL_STATE = 8,
+  /* Sequences name the slots of their states. */
+  VKATTN_CONVOLUTION_STATE_SLOTS = 16,
+  VKATTN_CONVOLUTION_PACKED = 32
+};
+
+/* y[t, c] = sum over w of weight[c, w] x[t - W + 1 + w, c], + bias[c]: causal, depth-wise. Tokens before a
+ * sequence come from its state, or are 0. */
+typedef struct vkattn_short_convolution_request {
+  size_t struct_size;
+  int64_t batch_size; /* B, 1 or more; 1 with packed sequences */
+  int64_t tokens;     /* T */
+  int64_t channels;   /* C, 1 to 2^20 */
+  int64_t width;      /* W, 2 to 8; 0 for 4 */
+  uint32_t flags;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  vkattn_element_type weight_type; /* of weight and bias; VKATTN_DEFAULT_TYPE for f32 */
+  int64_t state_count;             /* of STATE_SLOTS; 0 for the sequences */
+  int64_t packed_sequences;        /* N */
+  int64_t longest_sequence;        /* of packed ones; 0 for all tokens */
+  const vkattn_strides *strides;   /* head has no meaning */
+  const vkattn_strides *output_strides;
+} vkattn_short_convolution_request;
+
+/* Tensors: INPUT x [B, T, C], WEIGHT [C, W], OUTPUT y, BIAS [C], INITIAL_STATE and FINAL_STATE of f32
+ * [N, C, W - 1], the oldest token first (may be one memory), STATE_SLOTS [N] (negative: none), SEQUENCE_STARTS
+ * [N + 1]. */
+VKATTN_API vkattn_status vkattn_short_convolution_plan_create(
+    vkattn_device device, const vkattn_short_convolution_request *request, vkattn_plan *plan);
+
+/* Rotary embedding whose pairs grow with a query's position and shrink with a key's (https://arxiv.org/abs/2212.10554):
+ * pair i of n at position t is turned, and multiplied by zeta^(+-(t - origin) / scale_base), zeta = (i / n + gamma) /
+ * (1 + gamma). RetNet's frequencies are 10000^(-i / (n - 1)), in neighbouring channels. */
+typedef struct vkattn_xpos {
+  size_t struct_size;
+  const vkattn_rotary *rotary; /* without an attention factor */
+  double gamma;                /* above 0; 0 for 0.4 */
+  double scale_base;           /* in tokens, above 0; 0 for 512 */
+  int32_t origin;              /* the position where nothing grows */
+  uint32_t reserved;
+} vkattn_xpos;
+
+/* What VKATTN_TENSOR_XPOS_RATES holds, of queries or of keys: channels / 2 of the rotary embedding's numbers,
+ * log2(zeta) / scale_base, negated for keys. table_count must be as many. */
+VKATTN_API vkattn_status vkattn_xpos_rate_table(const vkattn_xpos *xpos, int32_t is_key,
+                                                float *table, size_t table_count);
+
+typedef struct vkattn_xpos_request {
+  size_t struct_size;
+  int64_t tokens;   /* N */
+  int64_t heads;    /* H */
+  int64_t channels; /* D, at least those that are turned */
+  const vkattn_xpos *xpos;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  const vkattn_strides *strides;        /* batch has no meaning */
+  const vkattn_strides *output_strides; /* NULL for those of the input */
+} vkattn_xpos_request;
+
+/* Tensors: INPUT x [N, H, D], OUTPUT (may be the input's memory), POSITIONS [N], FREQUENCIES
+ * (vkattn_rotary_frequency_table), XPOS_RATES. */
+VKATTN_API vkattn_status vkattn_xpos_plan_create(vkattn_device device,
+                                                 const vkattn_xpos_request *request,
+                                                 vkattn_plan *plan);
+
+/* -------------------------------------------------------------- Companions */
+
+/* What a transformer has beside attention. Rows are N, with so many elements from one to the next (0 for
+ * contiguous); extents are 1 to 2^24. Arithmetic is f32. */
+
+typedef int32_t vkattn_activation;
+enum {
+  VKATTN_ACTIVATION_NONE = 0,
+  VKATTN_ACTIVATION_RELU = 1,
+  VKATTN_ACTIVATION_SILU = 2,      /* x / (1 + exp(-x)) */
+  VKATTN_ACTIVATION_GELU_TANH = 3, /* x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 */
+  VKATTN_ACTIVATION_GELU_ERF = 4   /* x (1 + erf(x / sqrt(2))) / 2 */
+};
+
+typedef int32_t vkattn_weight_format;
+enum {
+  VKATTN_WEIGHT_F32 = 0,
+  VKATTN_WEIGHT_F16 = 1,
+  VKATTN_WEIGHT_BF16 = 2,
+  /* ggml's blocks of 32 numbers: a binary16 d and 32 signed bytes c, x = d c. */
+  VKATTN_WEIGHT_Q8_0 = 3,
+  /* A binary16 d and 16 bytes: number i is in the low half of byte i, i + 16 in its high half; x = d (c - 8). */
+  VKATTN_WEIGHT_Q4_0 = 4
+};
+
+enum {
+  VKATTN_NORMALIZE_WEIGHT = 1,
+  VKATTN_NORMALIZE_BIAS = 2,
+  /* s = x + residual is normalised; otherwise s = x. */
+  VKATTN_NORMALIZE_RESIDUAL = 4,
+  /* s is written to RESIDUAL_SUM; with a residual alone. */
+  VKATTN_NORMALIZE_RETURNS_SUM = 8
+};
+
+/* y = norm(s) weight + bias: RMSNorm and LayerNorm, with the residual stream's addition before. */
+typedef struct vkattn_normalize_request {
+  size_t struct_size;
+  int64_t rows;     /* N */
+  int64_t channels; /* D */
+  vkattn_norm norm;
+  float epsilon; /* from 0 */
+  uint32_t flags;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  vkattn_element_type weight_type;   /* of weight and bias; VKATTN_DEFAULT_TYPE for f32 */
+  vkattn_element_type residual_type; /* of residual and sum; VKATTN_DEFAULT_TYPE for f32 */
+  uint32_t reserved;
+  int64_t input_stride; /* of x, residual and sum */
+  int64_t output_stride;
+} vkattn_normalize_request;
+
+/* Tensors: INPUT x [N, D], OUTPUT y (may be x's memory), RESIDUAL, RESIDUAL_SUM (may be the residual's memory),
+ * WEIGHT [D], BIAS [D]. */
+VKATTN_API vkattn_status vkattn_normalize_plan_create(vkattn_device device,
+                                                      const vkattn_normalize_request *request,
+                                                      vkattn_plan *plan);
+
+typedef int32_t vkattn_matrix_product_path;
+enum {
+  VKATTN_PRODUCT_DEFAULT = 0,
+  /* Registers alone: processors. */
+  VKATTN_PRODUCT_ROW = 1,
+  /* Invocations share a sum: few rows. */
+  VKATTN_PRODUCT_VECTOR = 2,
+  /* Tiles of 64 x 64 in shared memory. */
+  VKATTN_PRODUCT_TILE = 3
+};
+
+enum {
+  VKATTN_PRODUCT_BIAS = 1,
+  VKATTN_PRODUCT_RESIDUAL = 2
+};
+
+/* A linear layer: y[n, o] = activation(sum over i of x[n, i] W[o, i] + bias[o]) + residual[n, o]. */
+typedef struct vkattn_matrix_product_request {
+  size_t struct_size;
+  int64_t rows;            /* N */
+  int64_t output_channels; /* O */
+  int64_t input_channels;  /* I, whole blocks of the format */
+  vkattn_weight_format weight_format;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type; /* of y and the residual */
+  vkattn_element_type bias_type;   /* VKATTN_DEFAULT_TYPE for f32 */
+  vkattn_activation activation;
+  uint32_t flags;
+  int64_t input_stride;
+  int64_t output_stride; /* of y and the residual */
+  vkattn_matrix_product_path path;
+  uint32_t reserved;
+} vkattn_matrix_product_request;
+
+/* Tensors: INPUT x [N, I], WEIGHT W [O, I] in its format, BIAS [O], RESIDUAL [N, O], OUTPUT y (may be the
+ * residual's memory). */
+VKATTN_API vkattn_status vkattn_matrix_product_plan_create(
+    vkattn_device device, const vkattn_matrix_product_request *request, vkattn_plan *plan);
+
+typedef int32_t vkattn_combination;
+enum {
+  /* y = activation(a) */
+  VKATTN_COMBINE_NONE = 0,
+  /* y = activation(a) b: SwiGLU, GeGLU (https://arxiv.org/abs/2002.05202). */
+  VKATTN_COMBINE_MULTIPLY = 1,
+  /* y = activation(a) + b */
+  VKATTN_COMBINE_ADD = 2
+};
+
+typedef struct vkattn_elementwise_request {
+  size_t struct_size;
+  int64_t rows;     /* N */
+  int64_t channels; /* C */
+  vkattn_activation activation;
+  vkattn_combination combination;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  int64_t first_stride;  /* of a */
+  int64_t second_stride; /* of b; a and b may be the halves of one tensor's rows */
+  int64_t output_stride;
+} vkattn_elementwise_request;
+
+/* Tensors: INPUT a [N, C], SECOND_INPUT b, OUTPUT y (may be the memory of a or b). */
+VKATTN_API vkattn_status vkattn_elementwise_plan_create(vkattn_device device,
+                                                        const vkattn_elementwise_request *request,
+                                                        vkattn_plan *plan);
+
+enum {
+  /* scale counts; otherwise it is 1. */
+  VKATTN_SOFTMAX_SCALE = 1
+};
+
+/* y[n, c] = exp(scale x[n, c]) / sum over c of the same; 0 for a row of -infinity alone. */
+typedef struct vkattn_softmax_request {
+  size_t struct_size;
+  int64_t rows;     /* N */
+  int64_t channels; /* C */
+  uint32_t flags;
+  float scale;
+  vkattn_element_type element_type;
+  vkattn_element_type output_type;
+  int64_t input_stride;
+  int64_t output_stride;
+} vkattn_softmax_request;
+
+/* Tensors: INPUT x [N, C], OUTPUT y (may be x's memory). */
+VKATTN_API vkattn_status vkattn_softmax_plan_create(vkattn_device device,
+                                                    const vkattn_softmax_request *request,
+                                                    vkattn_plan *plan);
+
+enum {
+  /* scale counts; otherwise it is 1. */
+  VKATTN_EMBEDDING_SCALE = 1
+};
+
+/* y[n] = scale times the sum over tables t of table_t[tokens_t[n]]; a number outside of its table makes the
+ * row NaN. */
+typedef struct vkattn_embedding_request {
+  size_t struct_size;
+  int64_t rows;        /* N */
+  int64_t channels;    /* D, whole blocks of the format */
+  int64_t table_count; /* 1 to 3; 0 for 1 */
+  int64_t entries[3];  /* of each table; 0 behind the last */
+  vkattn_weight_format format;
+  vkattn_element_type output_type; /* VKATTN_DEFAULT_TYPE for f32 */
+  uint32_t flags;
+  float scale;
+  int64_t output_stride;
+} vkattn_embedding_request;
+
+/* Tensors: TABLE [entries, D] and TOKENS [N] of int32 for each table, by the binding's index, OUTPUT y [N, D]. */
+VKATTN_API vkattn_status vkattn_embedding_plan_create(vkattn_device device,
+                                                      const vkattn_embedding_request *request,
+                                                      vkattn_plan *plan);
+
+typedef int32_t vkattn_sampling_method;
+enum {
+  /* The token of the largest logit, the first of several. */
+  VKATTN_SAMPLING_GREEDY = 0,
+  /* The first token, by number, whose cumulative probability among those that are kept is above the row's
+   * uniform number: of softmax(x / temperature) the top_tokens most probable, and of these the fewest with
+   * top_mass of their mass (https://arxiv.org/abs/1904.09751). */
+  VKATTN_SAMPLING_DRAW = 1
+};
+
+/* The next token of each row of logits; NaN and -infinity are never chosen, a row of nothing else gives -1. */
+typedef struct vkattn_sampling_request {
+  size_t struct_size;
+  int64_t rows;       /* N */
+  int64_t vocabulary; /* V */
+  vkattn_sampling_method method;
+  vkattn_element_type element_type;
+  float temperature;  /* above 0; 0 for 1 */
+  float top_mass;     /* above 0, at most 1; 0 for 1, all */
+  int64_t top_tokens; /* 0 for all */
+  int64_t stride;
+} vkattn_sampling_request;
+
+/* Tensors: INPUT [N, V], UNIFORMS [N] where it draws, TOKENS [N] of int32, written. */
+VKATTN_API vkattn_status vkattn_sampling_plan_create(vkattn_device device,
+                                                     const vkattn_sampling_request *request,
+                                                     vkattn_plan *plan);
+
+/* ---------------------------------------------------------- Modifications */
+
+/* Scores, masks and outputs of one's own: the bodies of GLSL functions, put into the kernels and compiled when the
+ * plan is made (FlexAttention, https://arxiv.org/abs/2412.05496). libshaderc is opened with the first of them, by its
+ * name; without it: VKATTN_NO_COMPILER. Compiled ones are kept on disk and in memory. Such code runs on the device
+ * with the rights of the process: compile no text of people you do not trust. CustomAttention.md has what can be
+ * written. */
+
+typedef int32_t vkattn_custom_type;
+enum {
+  /* A buffer is read by a function of its name: slopes(head). The first three give a float, the others an int. */
+  VKATTN_CUSTOM_F32_BUFFER = 1,
+  VKATTN_CUSTOM_F16_BUFFER = 2,
+  VKATTN_CUSTOM_BF16_BUFFER = 3,
+  VKATTN_CUSTOM_INT32_BUFFER = 4,
+  VKATTN_CUSTOM_UINT8_BUFFER = 5,
+  /* A scalar is read by its name. Its value is the plan's; another plan for another value compiles nothing anew. */
+  VKATTN_CUSTOM_FLOAT = 16,
+  VKATTN_CUSTOM_INT = 17
+};
+
+/* What a modification reads. Those of several with the same name and type are one. */
+typedef struct vkattn_custom_parameter {
+  const char *name;
+  vkattn_custom_type type;
+  float number;    /* the value of VKATTN_CUSTOM_FLOAT */
+  int32_t integer; /* the value of VKATTN_CUSTOM_INT */
+  uint32_t reserved;
+} vkattn_custom_parameter;
+
+typedef struct vkattn_modification {
+  size_t struct_size;
+  const char *body;         /* statements that return the result; at most 100000 bytes */
+  const char *declarations; /* functions and constants before it; NULL for none */
+  const vkattn_custom_parameter *parameters;
+  size_t parameter_count;
+} vkattn_modification;
+
+enum {
+  /* An index outside of a buffer gives NaN, or 0 of integers; otherwise it is undefined behaviour. */
+  VKATTN_CUSTOM_CHECKED = 1
+};
+
+/* At least one of them; all together read at most 8 buffers and 16 scalars. Buffers are bound as CUSTOM_BUFFER with
+ * their places as indices: those of score, then of mask, then of output, each name once, from 0. */
+typedef struct vkattn_modifications {
+  size_t struct_size;
+  /* float score(float score, int batch, int head, int queryIndex, int keyIndex): the score in place of the natural
+   * one, which has scale, soft cap, biases and ALiBi, before masks and normaliser; -infinity hides the key. */
+  const vkattn_modification *score;
+  /* bool mask(int batch, int head, int queryIndex, int keyIndex): whether the key is seen, where all other masks
+   * leave it. */
+  const vkattn_modification *mask;
+  /* float output(float value, int batch, int head, int queryIndex, int channel): each number of the output; not of
+   * decode. */
+  const vkattn_modification *output;
+  uint32_t flags;
+  uint32_t reserved;
+} vkattn_modifications;
+
+/* Tensors: those of the attention, CUSTOM_BUFFER. The plan is compiled as it is made, with all modifications. */
+VKATTN_API vkattn_status vkattn_custom_attention_plan_create(
+    vkattn_device device, const vkattn_attention_request *request,
+    const vkattn_modifications *modifications, vkattn_plan *plan);
+
+/* Tensors: those of vkattn_block_map_plan_create, CUSTOM_BUFFER. Of a mask alone; the map may share an axis only
+ * where the mask says the same along it, which nothing can check. */
+VKATTN_API vkattn_status vkattn_custom_block_map_plan_create(
+    vkattn_device device, const vkattn_attention_request *request,
+    const vkattn_modifications *modifications, vkattn_plan *plan);
+
+/* Tensors: those of decode, CUSTOM_BUFFER among a step's. Of a score and a mask; queryIndex counts the step's own
+ * tokens. Steps and layers as of other decode kernels. */
+VKATTN_API vkattn_status vkattn_custom_decode_plan_create(vkattn_device device,
+                                                          const vkattn_decode_request *request,
+                                                          const vkattn_modifications *modifications,
+                                                          vkattn_plan *plan);
+
 /* ----------------------------------------------------- Plans and kernels */
 
+/* How a request runs, written by the library. */
 typedef struct vkattn_plan_info {
   size_t struct_size;
   /* Of SCRATCH; of a decode plan the most of WORKSPACE that any step needs, 0 where there is no bound. */
@@ -957,15 +1501,17 @@ typedef struct vkattn_plan_info {
   vkattn_linear_form form;
 } vkattn_plan_info;
 
+/* Path, form, pieces and working memory of a plan. */
 VKATTN_API vkattn_status vkattn_plan_get_info(vkattn_plan plan, vkattn_plan_info *info);
 /* The bytes that a tensor's buffer needs; of tensors that the plan has not: VKATTN_INVALID_ARGUMENT. Of
- * two states in buffers of their own, those of both together. */
+ * two states in buffers of their own, those of both together; of several tables of embeddings, those of the largest. */
 VKATTN_API vkattn_status vkattn_plan_byte_count(vkattn_plan plan, vkattn_tensor tensor,
                                                 size_t *byte_count);
 /* Path, tile, pieces and why, in lines. At most capacity bytes with a 0 at the end are written to text,
  * which may be NULL with a capacity of 0; *length (may be NULL): the whole text's bytes without it. */
 VKATTN_API vkattn_status vkattn_plan_describe(vkattn_plan plan, char *text, size_t capacity,
                                               size_t *length);
+/* Frees the handle; kernels of the plan keep what they need. */
 VKATTN_API vkattn_status vkattn_plan_free(vkattn_plan plan);
 
 /* Compiles what a plan needs, on the device that it was made for. */
@@ -980,6 +1526,7 @@ typedef int32_t (*vkattn_progress_callback)(void *context, double share);
 VKATTN_API vkattn_status vkattn_kernel_run(vkattn_kernel kernel, const vkattn_binding *bindings,
                                            size_t binding_count, vkattn_progress_callback progress,
                                            void *context);
+/* Frees the handle; work that was recorded with the kernel goes on. */
 VKATTN_API vkattn_status vkattn_kernel_free(vkattn_kernel kernel);
 
 /* --------------------------------------------------------------- Recorders */
@@ -1019,6 +1566,120 @@ VKATTN_API vkattn_status vkattn_submission_timestamps(vkattn_submission submissi
                                                       size_t *count);
 /* Frees the handle; the work goes on. */
 VKATTN_API vkattn_status vkattn_submission_free(vkattn_submission submission);
+
+/* --------------------------------- Vulkan objects and memory of your own */
+
+/* Gets a queue for the calling thread alone, or gives it back. */
+typedef void (*vkattn_queue_callback)(void *context);
+/* Hears, on any thread, that the library does not use something any more. */
+typedef void (*vkattn_release_callback)(void *context);
+
+/* What a VkDevice was created with; the fields of Vulkan's feature structures behind each are in the
+ * documentation of ForeignDevice in the Swift module. */
+enum {
+  VKATTN_ENABLED_INT64 = 1 << 0,
+  VKATTN_ENABLED_STORAGE_16 = 1 << 1,
+  VKATTN_ENABLED_BUFFER_DEVICE_ADDRESS = 1 << 2,
+  VKATTN_ENABLED_TIMELINE_SEMAPHORE = 1 << 3,
+  VKATTN_ENABLED_SCALAR_BLOCK_LAYOUT = 1 << 4,
+  /* Those above: what the library cannot do without. */
+  VKATTN_ENABLED_REQUIRED = 31,
+  VKATTN_ENABLED_FLOAT16 = 1 << 5,
+  VKATTN_ENABLED_MEMORY_MODEL = 1 << 6,
+  VKATTN_ENABLED_SUBGROUP_SIZE_CONTROL = 1 << 7,
+  VKATTN_ENABLED_COOPERATIVE_MATRIX = 1 << 8,
+  VKATTN_ENABLED_COOPERATIVE_MATRIX_2 = 1 << 9,
+  /* VK_EXT_external_memory_host, which has no feature structure. */
+  VKATTN_ENABLED_EXTERNAL_MEMORY_HOST = 1 << 10
+};
+
+/* A Vulkan device of your own. Handles are Vulkan's; all live until `released` was called. */
+typedef struct vkattn_foreign_device {
+  size_t struct_size;
+  /* VkInstance, VkPhysicalDevice, VkDevice, VkQueue. */
+  void *instance;
+  void *physical_device;
+  void *device;
+  void *queue;
+  uint32_t queue_family_index;
+  /* That of VkApplicationInfo: VK_API_VERSION_1_2 or newer. */
+  uint32_t api_version;
+  /* VKATTN_ENABLED_…. */
+  uint32_t enabled_features;
+  uint32_t enabled_extension_count;
+  const char *const *enabled_extensions;
+  /* vkGetInstanceProcAddr, as PFN_vkVoidFunction; NULL for that of the system's loader. */
+  void (*get_instance_proc_address)(void);
+  /* Called around each submission, on the thread that submits; NULL, both of them, where no one but this
+   * device uses the queue. */
+  vkattn_queue_callback lock_queue;
+  vkattn_queue_callback unlock_queue;
+  /* Called once, when no device, buffer or work of the library uses the handles any more; may be NULL. */
+  vkattn_release_callback released;
+  void *context;
+} vkattn_foreign_device;
+
+/* Works on a Vulkan device of your own, which is left alone at the end. options may be NULL; they name no
+ * device and turn no validation on. Unknown or missing features and extensions are named:
+ * VKATTN_MISSING_FEATURES. */
+VKATTN_API vkattn_status vkattn_device_adopt(const vkattn_foreign_device *foreign,
+                                             const vkattn_device_options *options,
+                                             vkattn_device *device);
+
+/* A part of a VkBuffer of your own. */
+typedef struct vkattn_foreign_buffer {
+  size_t struct_size;
+  /* The VkBuffer, bound to memory that was allocated with VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT. */
+  void *buffer;
+  /* The size that it was created with. */
+  size_t buffer_byte_count;
+  /* The part; VKATTN_READABLE_TAIL bytes behind it must lie in the buffer as well. */
+  size_t byte_offset;
+  size_t byte_count;
+  /* Where the buffer's first byte is mapped, in host-coherent memory; NULL for copies by staging buffers. */
+  void *mapped;
+  /* VkBufferUsageFlags: always SHADER_DEVICE_ADDRESS; TRANSFER_SRC for downloads and copies from it,
+   * TRANSFER_DST for uploads, fills and copies to it. */
+  uint32_t usage;
+  uint32_t reserved;
+  /* Called once, when no buffer and no work of the library uses the part any more; may be NULL. */
+  vkattn_release_callback released;
+  void *context;
+} vkattn_foreign_buffer;
+
+/* Bytes that kernels may read, and never use, behind what they are given. */
+#define VKATTN_READABLE_TAIL 4096
+
+/* Uses a part of a VkBuffer of the device, which is left alone at the end. Several parts of one buffer are
+ * like slices of one. label (may be NULL) names it in errors. */
+VKATTN_API vkattn_status vkattn_buffer_adopt(vkattn_device device,
+                                             const vkattn_foreign_buffer *foreign,
+                                             const char *label, vkattn_buffer *buffer);
+
+/* Memory of your own: mapped, not moved and not freed until `released` was called. */
+typedef struct vkattn_host_memory {
+  size_t struct_size;
+  /* At a multiple of the alignment that vkattn_device_import_size tells. */
+  void *bytes;
+  /* What there is, at least what vkattn_device_import_size tells. */
+  size_t available_byte_count;
+  /* The size of the buffer. */
+  size_t byte_count;
+  /* Called once, when the memory is yours alone again; may be NULL. */
+  vkattn_release_callback released;
+  void *context;
+} vkattn_host_memory;
+
+/* How many bytes a buffer of byte_count bytes takes of your memory, with the readable tail, and what its
+ * address is a multiple of (both may be NULL). Without VK_EXT_external_memory_host:
+ * VKATTN_MISSING_FEATURES. */
+VKATTN_API vkattn_status vkattn_device_import_size(vkattn_device device, size_t byte_count,
+                                                   size_t *available_byte_count,
+                                                   size_t *alignment);
+/* Makes a buffer over your memory, without a copy: results are there once their work was waited for. Memory
+ * that is imported already is refused; slice it. label (may be NULL) names it in errors. */
+VKATTN_API vkattn_status vkattn_buffer_import(vkattn_device device, const vkattn_host_memory *memory,
+                                              const char *label, vkattn_buffer *buffer);
 
 #ifdef __cplusplus
 }

@@ -175,7 +175,7 @@ struct AttentionFamilyKernel: FamilyKernel {
 /// - Parameters:
 ///   - output: the output; statistics, which have none, put any buffer there.
 ///   - readsValues: whether values are among the bindings.
-private func attentionBuffers(
+func attentionBuffers(
   _ bindings: inout Bindings, of request: AttentionRequest, output: DeviceBuffer,
   readsValues: Bool = true
 ) throws(Failure) -> AttentionBuffers {

@@ -92,7 +92,7 @@ extension CacheStorage {
 }
 
 /// Rotary embedding.
-private func rotary(_ pointer: UnsafePointer<vkattn_rotary>?) throws(Failure) -> RotaryEncoding {
+func rotary(_ pointer: UnsafePointer<vkattn_rotary>?) throws(Failure) -> RotaryEncoding {
   let given = try read(pointer, "rotary")
   try checkFlags(given.flags, "rotary", known: 1)
   let hasFactor = has(given.flags, VKATTN_ROTARY_ATTENTION_FACTOR)

@@ -82,5 +82,7 @@ func mask(_ pointer: UnsafePointer<vkattn_mask>?) throws(Failure) -> AttentionMa
   mask.windowRight = has(flags, VKATTN_MASK_WINDOW_RIGHT) ? Int(given.window_right) : nil
   mask.chunkSize = nilIfZero(given.chunk_size)
   mask.sinkTokens = Int(given.sink_tokens)
+  if let rows = nilIfZero(given.block_map_rows) { mask.blockMapRows = rows }
+  if let keys = nilIfZero(given.block_map_keys) { mask.blockMapKeys = keys }
   return mask
 }

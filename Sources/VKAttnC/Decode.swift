@@ -3,6 +3,8 @@ internal import VulkanAttention
 
 struct DecodeFamilyPlan: FamilyPlan {
   let plan: DecodePlan
+  /// The kernel, where it was compiled with the plan.
+  var compiled: (any StepKernel)?
 
   var scratchByteCount: Int { plan.maxWorkspaceByteCount ?? 0 }
   var path: AttentionPath? { plan.path }
@@ -38,17 +40,77 @@ struct DecodeFamilyPlan: FamilyPlan {
     }
   }
 
+  /// Compiles what runs the plan, where nothing has.
+  func makeStepKernel(on device: ComputeDevice) throws(AttentionError) -> any StepKernel {
+    if let compiled { return compiled }
+    return try DecodeKernel(plan, on: device)
+  }
+
   /// Decode kernels take their tensors in two parts, which `kernelCreate` knows.
   func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
     throw .noPath(reasons: ["decode kernels are made by themselves"])
   }
 }
 
+/// What a decode kernel prepares a step with.
+struct StepTensors {
+  let schedule: LeanSchedule
+  let pages: DecodePages?
+  let operands: [AttentionOperand.Kind: DeviceBuffer]
+  let rotations: DeviceBuffer?
+  /// What modifications read, by name.
+  let inputs: [String: DeviceBuffer]
+  let workspace: DeviceBuffer
+}
+
+/// A decode kernel, with modifications or without.
+protocol StepKernel: Sendable {
+  /// How it runs.
+  var plan: DecodePlan { get }
+  /// Takes what its modifications read of a step's bindings.
+  func takeInputs(_ bindings: inout Bindings) throws(Failure) -> [String: DeviceBuffer]
+  /// Appends the upload of a step.
+  func prepare(_ tensors: StepTensors, into recorder: Recorder) throws(Failure) -> any Sendable
+  /// Appends a layer of a step that it has prepared.
+  func record(
+    _ buffers: DecodeBuffers, step: any Sendable, into recorder: Recorder
+  ) throws(Failure)
+}
+
+extension Failure {
+  static var stepOfAnotherKernel: Failure {
+    Failure(
+      "step", "of a kernel with or without modifications",
+      allowed: "a step that this kernel, or one of the same request, has prepared")
+  }
+}
+
+extension DecodeKernel: StepKernel {
+  func takeInputs(_ bindings: inout Bindings) throws(Failure) -> [String: DeviceBuffer] { [:] }
+
+  func prepare(_ tensors: StepTensors, into recorder: Recorder) throws(Failure) -> any Sendable {
+    try inAttention { () throws(AttentionError) in
+      try prepare(
+        tensors.schedule, pages: tensors.pages, operands: tensors.operands,
+        rotations: tensors.rotations, workspace: tensors.workspace, into: recorder)
+    }
+  }
+
+  func record(
+    _ buffers: DecodeBuffers, step: any Sendable, into recorder: Recorder
+  ) throws(Failure) {
+    guard let step = step as? DecodeStep else { throw Failure.stepOfAnotherKernel }
+    try inAttention { () throws(AttentionError) in
+      try record(buffers, step: step, into: recorder)
+    }
+  }
+}
+
 /// What a step's handle stands for.
 final class StepObject: Sendable {
-  let step: DecodeStep
+  let step: any Sendable
 
-  init(_ step: DecodeStep) {
+  init(_ step: any Sendable) {
     self.step = step
   }
 }
@@ -104,8 +166,8 @@ struct StepInformation {
 
   /// Appends the upload of a step.
   func prepare(
-    _ kernel: DecodeKernel, workspace given: DeviceBuffer? = nil, into recorder: Recorder
-  ) throws(Failure) -> DecodeStep {
+    _ kernel: any StepKernel, workspace given: DeviceBuffer? = nil, into recorder: Recorder
+  ) throws(Failure) -> any Sendable {
     var bindings = bindings
     let workspace: DeviceBuffer
     if let given { workspace = given } else { workspace = try bindings.need(.workspace) }
@@ -124,18 +186,18 @@ struct StepInformation {
       pages = .device(indptr: indptr, indices: indices)
     default: throw Failure(.missingBuffer, "of pageIndptr and pageIndices only one is bound")
     }
+    let inputs = try kernel.takeInputs(&bindings)
     try bindings.checkAllTaken()
-    return try inAttention { () throws(AttentionError) in
-      try kernel.prepare(
-        schedule, pages: pages, operands: operands, rotations: rotations, workspace: workspace,
-        into: recorder)
-    }
+    return try kernel.prepare(
+      StepTensors(
+        schedule: schedule, pages: pages, operands: operands, rotations: rotations, inputs: inputs,
+        workspace: workspace), into: recorder)
   }
 }
 
 /// Appends the attention of one layer.
 func recordLayer(
-  _ bindings: Bindings, _ kernel: DecodeKernel, _ step: DecodeStep, into recorder: Recorder
+  _ bindings: Bindings, _ kernel: any StepKernel, _ step: any Sendable, into recorder: Recorder
 ) throws(Failure) {
   var bindings = bindings
   let buffers = DecodeBuffers(
@@ -144,9 +206,69 @@ func recordLayer(
     valueScales: bindings.take(.valueScales), output: try bindings.need(.output),
     logSumExp: bindings.take(.logSumExp))
   try bindings.checkAllTaken()
-  try inAttention { () throws(AttentionError) in
-    try kernel.record(buffers, step: step, into: recorder)
+  try kernel.record(buffers, step: step, into: recorder)
+}
+
+/// The decode step of a C request, the path and the cutting that it asks for.
+func decodeRequest(
+  _ pointer: UnsafePointer<vkattn_decode_request>?
+) throws(Failure) -> (request: DecodeRequest, path: AttentionPath?, mode: LeanSchedule.Mode?) {
+  let given = try read(pointer, "request")
+  try checkFlags(given.flags, "request", known: 3)
+  try checkReserved(given.reserved, "request")
+  guard has(given.flags, VKATTN_DECODE_SCALE) || given.scale == 0 else {
+    throw Failure("request.scale", given.scale, allowed: "0 without VKATTN_DECODE_SCALE")
   }
+  let rotation: DecodeRequest.KeyRotation?
+  let channels = Int(given.key_rotation_channels)
+  switch Int(given.key_rotation) {
+  case VKATTN_KEY_ROTATION_NONE:
+    guard channels == 0 else {
+      throw Failure("request.key_rotation_channels", channels, allowed: "0 without rotation")
+    }
+    rotation = nil
+  case VKATTN_KEY_ROTATION_HALVES:
+    rotation = DecodeRequest.KeyRotation(pairing: .halves, channels: channels)
+  case VKATTN_KEY_ROTATION_PAIRS:
+    rotation = DecodeRequest.KeyRotation(pairing: .pairs, channels: channels)
+  default:
+    throw Failure("request.key_rotation", given.key_rotation, allowed: "VKATTN_KEY_ROTATION_…")
+  }
+  let mode: LeanSchedule.Mode?
+  switch Int(given.mode) {
+  case VKATTN_DECODE_AUTOMATIC:
+    guard given.mode_value == 0 else {
+      throw Failure(
+        "request.mode_value", given.mode_value, allowed: "0 with VKATTN_DECODE_AUTOMATIC")
+    }
+    mode = nil
+  case VKATTN_DECODE_LEAN: mode = .lean(groups: Int(given.mode_value))
+  case VKATTN_DECODE_FIXED: mode = .fixed(tokensPerSplit: Int(given.mode_value))
+  default: throw Failure("request.mode", given.mode, allowed: "VKATTN_DECODE_…")
+  }
+  let keys = try cacheTensor(given.key_cache, "request.key_cache")
+  let values =
+    given.value_cache == nil ? nil : try cacheTensor(given.value_cache, "request.value_cache")
+  let mask = try mask(given.mask) ?? .causal
+  let scores = try scores(given.scores)
+  let operands = try attentionOperands(given.operands, given.operand_count)
+  let path = try path(given.path, "request.path")
+  let elementType = try elementType(given.element_type, "request.element_type") ?? .f16
+  let outputType = try VKAttnC.elementType(given.output_type, "request.output_type")
+  let request = try inAttention { () throws(AttentionError) in
+    try DecodeRequest(
+      batchSize: Int(given.batch_size), queryTokens: nilIfZero(given.query_tokens) ?? 1,
+      queryHeads: Int(given.query_heads), keyCache: keys, valueCache: values,
+      valueHeadSize: nilIfZero(given.value_head_size),
+      maxKeyTokens: nilIfZero(given.max_key_tokens), elementType: elementType,
+      outputType: outputType,
+      scale: has(given.flags, VKATTN_DECODE_SCALE) ? given.scale : nil, mask: mask,
+      scores: scores, operands: operands,
+      returnsLogSumExp: has(given.flags, VKATTN_DECODE_RETURNS_LOG_SUM_EXP),
+      keyRotation: rotation, queryStrides: strides(given.query_strides),
+      outputStrides: strides(given.output_strides))
+  }
+  return (request, path, mode)
 }
 
 /// `vkattn_decode_plan_create` of vkattn.h.
@@ -156,62 +278,10 @@ public func decodePlanCreate(
   _ plan: UnsafeMutablePointer<OpaquePointer?>?
 ) -> vkattn_status {
   createPlan(device, plan) { (capabilities) throws(Failure) in
-    let given = try read(request, "request")
-    try checkFlags(given.flags, "request", known: 3)
-    try checkReserved(given.reserved, "request")
-    guard has(given.flags, VKATTN_DECODE_SCALE) || given.scale == 0 else {
-      throw Failure("request.scale", given.scale, allowed: "0 without VKATTN_DECODE_SCALE")
-    }
-    let rotation: DecodeRequest.KeyRotation?
-    let channels = Int(given.key_rotation_channels)
-    switch Int(given.key_rotation) {
-    case VKATTN_KEY_ROTATION_NONE:
-      guard channels == 0 else {
-        throw Failure("request.key_rotation_channels", channels, allowed: "0 without rotation")
-      }
-      rotation = nil
-    case VKATTN_KEY_ROTATION_HALVES:
-      rotation = DecodeRequest.KeyRotation(pairing: .halves, channels: channels)
-    case VKATTN_KEY_ROTATION_PAIRS:
-      rotation = DecodeRequest.KeyRotation(pairing: .pairs, channels: channels)
-    default:
-      throw Failure("request.key_rotation", given.key_rotation, allowed: "VKATTN_KEY_ROTATION_…")
-    }
-    let mode: LeanSchedule.Mode?
-    switch Int(given.mode) {
-    case VKATTN_DECODE_AUTOMATIC:
-      guard given.mode_value == 0 else {
-        throw Failure(
-          "request.mode_value", given.mode_value, allowed: "0 with VKATTN_DECODE_AUTOMATIC")
-      }
-      mode = nil
-    case VKATTN_DECODE_LEAN: mode = .lean(groups: Int(given.mode_value))
-    case VKATTN_DECODE_FIXED: mode = .fixed(tokensPerSplit: Int(given.mode_value))
-    default: throw Failure("request.mode", given.mode, allowed: "VKATTN_DECODE_…")
-    }
-    let keys = try cacheTensor(given.key_cache, "request.key_cache")
-    let values =
-      given.value_cache == nil ? nil : try cacheTensor(given.value_cache, "request.value_cache")
-    let mask = try mask(given.mask) ?? .causal
-    let scores = try scores(given.scores)
-    let operands = try attentionOperands(given.operands, given.operand_count)
-    let path = try path(given.path, "request.path")
-    let elementType = try elementType(given.element_type, "request.element_type") ?? .f16
-    let outputType = try VKAttnC.elementType(given.output_type, "request.output_type")
+    let (request, path, mode) = try decodeRequest(request)
     return DecodeFamilyPlan(
       plan: try inAttention { () throws(AttentionError) in
-        let request = try DecodeRequest(
-          batchSize: Int(given.batch_size), queryTokens: nilIfZero(given.query_tokens) ?? 1,
-          queryHeads: Int(given.query_heads), keyCache: keys, valueCache: values,
-          valueHeadSize: nilIfZero(given.value_head_size),
-          maxKeyTokens: nilIfZero(given.max_key_tokens), elementType: elementType,
-          outputType: outputType,
-          scale: has(given.flags, VKATTN_DECODE_SCALE) ? given.scale : nil, mask: mask,
-          scores: scores, operands: operands,
-          returnsLogSumExp: has(given.flags, VKATTN_DECODE_RETURNS_LOG_SUM_EXP),
-          keyRotation: rotation, queryStrides: strides(given.query_strides),
-          outputStrides: strides(given.output_strides))
-        return try DecodePlan(request, device: capabilities, path: path, mode: mode)
+        try DecodePlan(request, device: capabilities, path: path, mode: mode)
       })
   }
 }

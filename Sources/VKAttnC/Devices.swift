@@ -93,6 +93,29 @@ private func information(_ capabilities: DeviceCapabilities) -> vkattn_device_in
   return info
 }
 
+/// A caller's options, and which device they name.
+func deviceOptions(
+  _ options: UnsafePointer<vkattn_device_options>?
+) throws(Failure) -> (selection: DeviceSelection?, options: ComputeDevice.Options) {
+  let given = try readIfGiven(options, "options") ?? vkattn_device_options()
+  try checkFlags(given.flags, "options", known: 3)
+  try checkReserved(given.reserved, "options")
+  var options = ComputeDevice.Options()
+  if has(given.flags, VKATTN_DEVICE_VALIDATION) { options.validationLog = ValidationLog() }
+  options.forcesStaging = has(given.flags, VKATTN_DEVICE_FORCES_STAGING)
+  if let directory = text(given.pipeline_cache_directory) {
+    options.pipelineCacheDirectory = directory.isEmpty ? nil : directory
+  }
+  if let function = given.log {
+    let callback = LogCallback(function: function, context: given.log_context)
+    options.logger = Logger(label: "VulkanAttention") { _ in
+      CallbackLogHandler(callback: callback)
+    }
+    options.logger.logLevel = .trace
+  }
+  return (text(given.selection).map { DeviceSelection($0) }, options)
+}
+
 private func listedDevices() throws(Failure) -> [DeviceCapabilities] {
   try onDevice { () throws(VulkanError) in try VulkanInstance().devices() }
 }
@@ -142,25 +165,9 @@ public func deviceOpen(
 ) -> vkattn_status {
   call { () throws(Failure) in
     let device = try required(device, "device")
-    let given = try readIfGiven(options, "options") ?? vkattn_device_options()
-    try checkFlags(given.flags, "options", known: 3)
-    try checkReserved(given.reserved, "options")
-    var options = ComputeDevice.Options()
-    if has(given.flags, VKATTN_DEVICE_VALIDATION) { options.validationLog = ValidationLog() }
-    options.forcesStaging = has(given.flags, VKATTN_DEVICE_FORCES_STAGING)
-    if let directory = text(given.pipeline_cache_directory) {
-      options.pipelineCacheDirectory = directory.isEmpty ? nil : directory
-    }
-    if let function = given.log {
-      let callback = LogCallback(function: function, context: given.log_context)
-      options.logger = Logger(label: "VulkanAttention") { _ in
-        CallbackLogHandler(callback: callback)
-      }
-      options.logger.logLevel = .trace
-    }
-    let selection = DeviceSelection(text(given.selection) ?? "best")
+    let (selection, options) = try deviceOptions(options)
     let opened = try onDevice { () throws(VulkanError) in
-      try ComputeDevice.open(selection, options: options)
+      try ComputeDevice.open(selection ?? .best, options: options)
     }
     device.pointee = try HandleTable.shared.insert(
       DeviceObject(opened, options.validationLog), .device)

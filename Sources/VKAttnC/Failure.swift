@@ -31,6 +31,8 @@ enum Status: Int32, CaseIterable {
   case inCallback
   case vulkan
   case cacheNotWritable
+  case noCompiler = 32
+  case notCompiled
 
   /// The C constant's name.
   var name: StaticString {
@@ -63,6 +65,8 @@ enum Status: Int32, CaseIterable {
     case .inCallback: "VKATTN_IN_CALLBACK"
     case .vulkan: "VKATTN_VULKAN"
     case .cacheNotWritable: "VKATTN_CACHE_NOT_WRITABLE"
+    case .noCompiler: "VKATTN_NO_COMPILER"
+    case .notCompiled: "VKATTN_NOT_COMPILED"
     }
   }
 }
@@ -95,6 +99,8 @@ struct Failure: Error {
       case .outOfBounds: .outOfBounds
       case .overlappingCopy: .overlap
       case .wrongDevice: .wrongDevice
+      case .notAdoptable, .missingUsage: .invalidArgument
+      case .misaligned: .misaligned
       case .shaderUnavailable, .shaderMismatch: .shader
       case .invalidVariable: .invalidArgument
       case .cacheNotWritable: .cacheNotWritable

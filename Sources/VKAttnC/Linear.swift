@@ -44,10 +44,15 @@ struct LinearFamilyKernel: FamilyKernel {
   let kernel: LinearAttentionKernel
 
   func buffers(_ bindings: inout Bindings) throws(Failure) -> LinearAttentionBuffers {
-    LinearAttentionBuffers(
+    let operands = bindings.takeLinearOperands()
+    let missing = kernel.request.operands.filter { operands[$0] == nil }.map(\.rawValue).sorted()
+    guard missing.isEmpty else {
+      throw Failure(.missingBuffer, "no buffer is bound for \(missing.joined(separator: ", "))")
+    }
+    return LinearAttentionBuffers(
       query: try bindings.need(.query), key: try bindings.need(.key),
-      value: try bindings.need(.value), output: try bindings.need(.output),
-      operands: bindings.takeLinearOperands(), scratch: try bindings.need(.scratch))
+      value: try bindings.need(.value), output: try bindings.need(.output), operands: operands,
+      scratch: try bindings.need(.scratch))
   }
 
   func record(_ buffers: LinearAttentionBuffers, into recorder: Recorder) throws(AttentionError) {

@@ -101,7 +101,7 @@ final class KernelObject: Sendable {
     /// A kernel that takes all of its tensors at once.
     case whole(any FamilyKernel, scratchByteCount: Int)
     /// A kernel of steps with layers.
-    case decode(DecodeKernel)
+    case decode(any StepKernel)
   }
 
   let device: ComputeDevice
@@ -113,7 +113,7 @@ final class KernelObject: Sendable {
   }
 
   /// The decode kernel.
-  func decode() throws(Failure) -> DecodeKernel {
+  func decode() throws(Failure) -> any StepKernel {
     guard case .decode(let kernel) = content else {
       throw Failure("kernel", "of another family", allowed: "a decode kernel")
     }

@@ -6,11 +6,18 @@ func createPlan(
   _ handle: OpaquePointer?, _ plan: UnsafeMutablePointer<OpaquePointer?>?,
   _ make: (DeviceCapabilities) throws(Failure) -> any FamilyPlan
 ) -> vkattn_status {
+  createDevicePlan(handle, plan) { (device) throws(Failure) in try make(device.capabilities) }
+}
+
+/// The body of every function that makes a plan which is compiled with it.
+func createDevicePlan(
+  _ handle: OpaquePointer?, _ plan: UnsafeMutablePointer<OpaquePointer?>?,
+  _ make: (ComputeDevice) throws(Failure) -> any FamilyPlan
+) -> vkattn_status {
   call { () throws(Failure) in
     let device = try device(handle)
     let plan = try required(plan, "plan")
-    plan.pointee = try HandleTable.shared.insert(
-      PlanObject(make(device.capabilities), device), .plan)
+    plan.pointee = try HandleTable.shared.insert(PlanObject(make(device), device), .plan)
   }
 }
 
@@ -100,7 +107,7 @@ public func kernelCreate(
     let device = object.device
     let content = try inAttention { () throws(AttentionError) -> KernelObject.Content in
       if let family = object.family as? DecodeFamilyPlan {
-        return .decode(try DecodeKernel(family.plan, on: device))
+        return .decode(try family.makeStepKernel(on: device))
       }
       return .whole(
         try object.family.makeKernel(on: device), scratchByteCount: object.family.scratchByteCount)

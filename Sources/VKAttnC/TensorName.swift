@@ -91,6 +91,20 @@ enum TensorName: Int32, CaseIterable, Sendable {
   case timeStepBias
   case skip
   case outputGate
+  case snapshots
+  case parents
+
+  case projection = 224
+  case xposRates
+  case weight
+  case residual
+  case residualSum
+  case secondInput
+  case table
+  case tokens
+  case uniforms
+
+  case customBuffer = 256
 
   /// The operand of an attention that the tensor is; nil for others.
   var attentionOperand: AttentionOperand.Kind? {
@@ -154,6 +168,8 @@ enum TensorName: Int32, CaseIterable, Sendable {
     case .timeStepBias: .timeStepBias
     case .skip: .skip
     case .outputGate: .outputGate
+    case .snapshots: .snapshots
+    case .parents: .parents
     default: nil
     }
   }

@@ -1,5 +1,5 @@
 /* The C interface against references in plain C. Exits with 0 where all holds, 77 without a device. */
-#include "support.h"
+#include "tensors.h"
 
 void test_versions(void) {
   EXPECT(vkattn_abi_version() == VKATTN_ABI_VERSION);
@@ -17,7 +17,10 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)(void);
   } tests[] = {{"attention", test_attention}, {"decode", test_decode},   {"caches", test_caches},
-               {"linear", test_linear},       {"errors", test_errors},   {"threads", test_threads}};
+               {"linear", test_linear},       {"drafts", test_drafts},   {"block-maps", test_block_maps},
+               {"features", test_features},   {"around", test_around},   {"companions", test_companions},
+               {"custom", test_custom},       {"errors", test_errors},   {"threads", test_threads},
+               {"foreign", test_foreign}};
   /* What a failure that ends the process leaves is read as well. */
   setvbuf(stdout, NULL, _IOLBF, 0);
   test_versions();

@@ -77,5 +77,6 @@ void test_caches(void);
 void test_linear(void);
 void test_errors(void);
 void test_threads(void);
+void test_foreign(void);
 
 #endif

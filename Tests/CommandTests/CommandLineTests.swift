@@ -30,7 +30,7 @@ import VulkanAttention
     #expect(help.output.contains("Exit status"))
     for command in [
       "devices", "plan", "check", "replay", "bench", "compare", "ceilings", "tune", "plot",
-      "history", "profile", "pipelines",
+      "history", "profile", "pipelines", "soak",
     ] {
       let help = await run(command, "--help")
       #expect(help.status == 0 && help.output.contains("USAGE: vkattn \(command)"), "\(command)")
@@ -129,6 +129,7 @@ import VulkanAttention
     ["compare", "/no/such/a.json", "/no/such/b.json"], ["compare", "/no/such/a.json"],
     ["tune", "--budget", "0"], ["tune", "--list", "--reset"], ["tune", "linear", "--list"],
     ["tune", "--shape", "S1,H1,D8"], ["tune", "--import", "/no/such/file.json"],
+    ["soak", "--steps", "0"], ["soak", "--devices", "-1"],
     ["profile", "--samples", "0"], ["profile", "--filter", "no workload has this"],
     ["plot", "--out", "/tmp/x"], ["plot", "a.json"], ["history", "--results", "/no/such/folder"],
   ])

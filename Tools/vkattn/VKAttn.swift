@@ -30,7 +30,8 @@ struct VKAttn: AsyncParsableCommand {
     subcommands: [
       DevicesCommand.self, PlanCommand.self, CheckCommand.self, ReplayCommand.self,
       BenchCommand.self, CompareCommand.self, CeilingsCommand.self,
-      TuneCommand.self, ProfileCommand.self, PipelinesCommand.self, PlotCommand.self,
+      TuneCommand.self, ProfileCommand.self, PipelinesCommand.self, SoakCommand.self,
+      PlotCommand.self,
       HistoryCommand.self,
     ])
 

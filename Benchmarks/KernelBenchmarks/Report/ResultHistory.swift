@@ -109,7 +109,7 @@ public struct ResultHistory: Sendable {
       "**\(device)**, \(dates.joined(separator: ", ")); peers: \(platforms.joined(separator: "; ")).",
       "", "| | path | beside | shapes | ratio | least | most |", "|---|---|---|--:|--:|--:|--:|",
     ]
-    for key in order {
+    for key in order.sorted(by: { $0.joined(separator: " ") < $1.joined(separator: " ") }) {
       guard let rows = kinds[key] else { continue }
       let ratios = rows.map(\.ratio)
       func text(_ value: Double?) -> String { "\(Numbers.fixed(value ?? .nan, decimals: 2))×" }
@@ -128,9 +128,11 @@ public struct ResultHistory: Sendable {
     return lines
   }
 
-  /// What a workload is without its sizes: `attention f32 causal`, `decode f16 int8`.
+  /// What a workload is without its sizes: `attention f32 causal`, `decode f16 int8`; a modification without its
+  /// type too, which its ratio depends on little.
   private static func kind(of id: String) -> String {
-    let parts = id.split(separator: "/")
+    var parts = id.split(separator: "/")
+    if parts.first == "custom", parts.count == 4 { parts.remove(at: 2) }
     let options = (parts.last ?? "").split(separator: "-").filter { part in
       !(part.first?.isUppercase == true && part.dropFirst().allSatisfy(\.isNumber))
     }

@@ -14,6 +14,7 @@ import RealModule
 ///   - outputs: partial outputs, `[N, rows, E]`, row-major.
 ///   - logSumExps: their log-sum-exps, `[N, rows]`.
 ///   - partials: N, 0 or more.
+///   - rows: rows of each partial result.
 ///   - channels: E, 1 or more.
 /// - Precondition: the arrays have the sizes' element counts.
 public func mergeStates(

@@ -12,6 +12,9 @@ public enum CompanionReference {
   ///
   /// - Parameters:
   ///   - x: `[rows, channels]`.
+  ///   - channels: of a row, 1 or more.
+  ///   - isCentered: whether the mean is taken away first.
+  ///   - epsilon: ε.
   ///   - weight: `[channels]`; nil for ones.
   ///   - bias: `[channels]`; nil for zeros.
   /// - Precondition: the arrays have the sizes' element counts.
@@ -40,7 +43,9 @@ public enum CompanionReference {
   /// - Parameters:
   ///   - x: `[M, inputChannels]`.
   ///   - weight: `[N, inputChannels]`.
+  ///   - inputChannels: of a row of x and of the weight, 1 or more.
   ///   - bias: `[N]`; nil for zeros.
+  ///   - activation: act.
   ///   - residual: `[M, N]`; nil for zeros.
   /// - Precondition: the arrays have the sizes' element counts.
   public static func matrixProduct(
@@ -93,7 +98,10 @@ public enum CompanionReference {
 
   /// y[n] = scale · Σ_t table_t[number_t[n]]; NaN where a number lies outside of its table.
   ///
-  /// - Parameter tables: of each table its entries `[entries, channels]` and `[N]` numbers.
+  /// - Parameters:
+  ///   - tables: of each table its entries `[entries, channels]` and `[N]` numbers.
+  ///   - channels: of an entry.
+  ///   - scale: what the sums are multiplied by.
   /// - Precondition: there is a table, and all have as many numbers.
   public static func embedded(
     _ tables: [(entries: [Double], numbers: [Int])], channels: Int, scale: Double = 1

@@ -1,5 +1,6 @@
-/// Attention over the keys and values of a cache, in Double: ``attention(q:k:v:dimensions:options:rows:)``
-/// of the keys in the order of their positions.
+/// Attention over the keys and values of a cache, in Double:
+/// ``attention(q:k:v:dimensions:options:rows:)-([Double],_,_,_,_,_)`` of the keys in the order of their
+/// positions.
 ///
 /// Sequence b has n = `lengths[b]` keys, and query i stands at position i + n − S unless the options say
 /// otherwise: the S queries are the last tokens of their sequences, already in the cache. Keys that a ring

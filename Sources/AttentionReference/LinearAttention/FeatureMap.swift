@@ -55,6 +55,9 @@ public enum FeatureMap: Sendable, Hashable {
   /// Maps `[tokens, heads, channels]` of one sequence.
   ///
   /// - Parameters:
+  ///   - x: `[tokens, heads, channels]`.
+  ///   - heads: heads of a token.
+  ///   - channels: D, of a head.
   ///   - firstToken: the position of the first of the tokens.
   ///   - scale: what x is multiplied by first; nil for D^(−¼) of a second-order series, else 1.
   /// - Returns: `[tokens, heads, channels(from: channels)]`.

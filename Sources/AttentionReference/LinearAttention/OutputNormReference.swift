@@ -45,6 +45,7 @@ public struct OutputNormOptions: Sendable {
 ///   - x: `[rows, H, D]`.
 ///   - heads: H, a multiple of the heads of a group.
 ///   - channels: D.
+///   - options: weights, bias, epsilon and gate.
 public func outputNorm(
   _ x: [Double], heads: Int, channels: Int, options: OutputNormOptions
 ) -> [Double] {

@@ -8,6 +8,7 @@ import RealModule
 ///
 /// - Parameters:
 ///   - x: `[T, C]`.
+///   - channels: C.
 ///   - weight: `[C, W]`; its last column belongs to the token itself.
 ///   - bias: `[C]`.
 ///   - state: the W − 1 tokens before the first, `[C, W − 1]`, the oldest first; 0 where nil.

@@ -36,6 +36,8 @@ public struct StateSpaceOptions: Sendable {
 ///   - a: the decay's rate, negative, `[H]`.
 ///   - b: `[B, T, G, K]`.
 ///   - c: `[B, T, G, K]`.
+///   - dimensions: the sizes, with G key heads, H value heads and one update per token.
+///   - options: everything else.
 public func stateSpaceDuality(
   x: [Double], dt: [Double], a: [Double], b: [Double], c: [Double],
   dimensions: LinearAttentionDimensions, options: StateSpaceOptions = StateSpaceOptions()
@@ -75,8 +77,14 @@ public func stateSpaceDuality(
 /// (Zhang et al. 2024, arXiv:2409.07146; without decay ABC, arXiv:2110.02488.)
 ///
 /// - Parameters:
+///   - q: queries, `[B, T, H, K]`.
+///   - k: keys, `[B, T, H, K]`.
+///   - v: values, `[B, T, H, V]`.
 ///   - s: what a token writes to each slot, `[B, T, H, M]`.
 ///   - decay: ln α, `[B, T, H, M]`; nil for none.
+///   - slots: M.
+///   - dimensions: the sizes.
+///   - scale: of the scores; 1/√K by default.
 /// - Precondition: H = G and one update per token.
 public func gatedSlotAttention(
   q: [Double], k: [Double], v: [Double], s: [Double], decay: [Double]?, slots: Int,

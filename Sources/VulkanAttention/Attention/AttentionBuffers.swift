@@ -28,7 +28,7 @@ package struct CustomInputs: Sendable {
 /// The tensors of one attention in device memory.
 ///
 /// Each buffer begins at element [0, 0, 0, 0] of its tensor; the request says where the rows lie. Use
-/// ``DeviceBuffer/slice(_:)`` for a tensor inside a larger buffer.
+/// ``/VulkanRuntime/DeviceBuffer/slice(_:)`` for a tensor inside a larger buffer.
 public struct AttentionBuffers: Sendable {
   /// q [B, S, H, D].
   public var query: DeviceBuffer

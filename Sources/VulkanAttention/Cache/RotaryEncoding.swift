@@ -110,7 +110,7 @@ public struct RotaryEncoding: Sendable, Hashable {
   /// The usual frequencies, θ^(−2i / d), scaled.
   ///
   /// - Parameters:
-  ///   - rotaryChannels: d, even, from 2 to 576.
+  ///   - d: the rotated channels, even, from 2 to 576.
   ///   - pairing: which channels make up a pair.
   ///   - theta: θ, more than 1.
   ///   - scaling: the change for long contexts; factors are more than 0, and so are YaRN's numbers of turns,

@@ -180,7 +180,9 @@ public struct DecodePlan: Sendable, Hashable {
 
   /// The bytes of working memory that a step with this schedule needs.
   ///
-  /// - Parameter pages: the page table of the step, where the cache is paged.
+  /// - Parameters:
+  ///   - schedule: of this plan, for the step's lengths.
+  ///   - pages: the page table of the step, where the cache is paged.
   public func workspaceByteCount(
     for schedule: LeanSchedule, pages: CachePageTable? = nil
   ) -> Int {

@@ -1,7 +1,7 @@
 /// The tensors of one linear attention in device memory.
 ///
 /// Each buffer begins at the first element of its tensor; the request says where the rows lie. Use
-/// ``DeviceBuffer/slice(_:)`` for a tensor inside a larger buffer. The final state may be the memory of the
+/// ``/VulkanRuntime/DeviceBuffer/slice(_:)`` for a tensor inside a larger buffer. The final state may be the memory of the
 /// initial one, and the final sum that of the initial sum.
 public struct LinearAttentionBuffers: Sendable {
   /// q [B, T, G, K].

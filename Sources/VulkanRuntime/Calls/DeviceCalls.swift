@@ -51,6 +51,8 @@ struct DeviceCalls: @unchecked Sendable {
   var vkGetPipelineExecutablePropertiesKHR: PFN_vkGetPipelineExecutablePropertiesKHR?
   /// Likewise.
   var vkGetPipelineExecutableStatisticsKHR: PFN_vkGetPipelineExecutableStatisticsKHR?
+  // Nil where the device was made without the extension.
+  var vkGetMemoryHostPointerPropertiesEXT: PFN_vkGetMemoryHostPointerPropertiesEXT?
 
   init(
     device: VkDevice, getProcAddress: PFN_vkGetDeviceProcAddr
@@ -111,5 +113,9 @@ struct DeviceCalls: @unchecked Sendable {
       "vkGetPipelineExecutablePropertiesKHR", PFN_vkGetPipelineExecutablePropertiesKHR.self)
     vkGetPipelineExecutableStatisticsKHR = try? load(
       "vkGetPipelineExecutableStatisticsKHR", PFN_vkGetPipelineExecutableStatisticsKHR.self)
+    vkGetMemoryHostPointerPropertiesEXT =
+      getProcAddress(device, "vkGetMemoryHostPointerPropertiesEXT").map {
+        unsafeBitCast($0, to: PFN_vkGetMemoryHostPointerPropertiesEXT.self)
+      }
   }
 }

@@ -28,6 +28,12 @@ public enum VulkanError: Error, Hashable, Sendable {
   case overlappingCopy(source: String, destination: String)
   /// A buffer or pipeline of one device was used with another.
   case wrongDevice(what: String, expected: String, actual: String)
+  /// An object of the app's own cannot be used as it was described, and why.
+  case notAdoptable(what: String, reason: String)
+  /// A number is no multiple of what the device asks for.
+  case misaligned(what: String, value: UInt64, alignment: Int)
+  /// A buffer of the app's own was made without a usage that is needed now.
+  case missingUsage(buffer: String, usage: String)
   /// A shader is not in this build, and why.
   case shaderUnavailable(name: String, reason: String)
   /// A shader and its caller disagree: on the push constants or specialization constants.
@@ -78,6 +84,12 @@ extension VulkanError: CustomStringConvertible {
       "a copy from \(source) to \(destination) would overlap itself; copy by way of another buffer"
     case .wrongDevice(let what, let expected, let actual):
       "\(what) belongs to \(actual), not to \(expected)"
+    case .notAdoptable(let what, let reason):
+      "\(what) cannot be adopted: \(reason)"
+    case .misaligned(let what, let value, let alignment):
+      "\(what) is \(value), which is no multiple of \(alignment)"
+    case .missingUsage(let buffer, let usage):
+      "\(buffer) was made without \(usage), which this needs"
     case .shaderUnavailable(let name, let reason):
       "shader \(name) is not in this build: \(reason)"
     case .shaderMismatch(let name, let reason):

@@ -38,6 +38,11 @@ struct VulkanLoader: @unchecked Sendable {
     throw .loaderMissing(tried: libraries, reason: reason)
   }
 
+  /// The loader of an app, by its `vkGetInstanceProcAddr`.
+  init(getInstanceProcAddress: PFN_vkGetInstanceProcAddr) {
+    self.getInstanceProcAddress = getInstanceProcAddress
+  }
+
   /// The function of that name, for an instance or (with nil) for the loader itself.
   func function<F>(
     _ name: String, of instance: VkInstance?, as type: F.Type

@@ -33,6 +33,7 @@ public final class ComputeDevice: Sendable {
   /// Nil of a device that only compiles.
   let queue: SubmissionQueue?
   let pipelines: PipelineStore
+  let foreignMemory = ForeignMemory()
   let logger: Logger
 
   /// What the device is and can do.
@@ -41,8 +42,12 @@ public final class ComputeDevice: Sendable {
   /// Whether the device was lost; a lost device refuses all work.
   public var isLost: Bool { logical.isLost }
 
-  /// Bytes of device memory that this device holds in its pools.
+  /// Bytes of device memory that this device holds in its pools; at most a spare block of 64 MiB for each
+  /// ``MemoryPurpose`` is kept beyond the blocks that buffers are in.
   public var reservedByteCount: Int { pool.reservedByteCount }
+
+  /// Bytes of that memory that buffers hold, and submitted work for them; each rounded up to 256.
+  public var allocatedByteCount: Int { pool.allocatedByteCount }
 
   /// Opens a device.
   ///
@@ -71,7 +76,7 @@ public final class ComputeDevice: Sendable {
       options: options, adjustCalls: adjustCalls)
   }
 
-  init(
+  convenience init(
     instance: VulkanInstance, selection: DeviceSelection, options: Options,
     adjustCalls: (inout DeviceCalls) -> Void
   ) throws(VulkanError) {
@@ -83,9 +88,14 @@ public final class ComputeDevice: Sendable {
       throw .noDevice(requested: capabilities.name, available: [])
     }
     let physical = physicals[capabilities.index]
-    logical = try LogicalDevice(
-      instance: instance, physical: physical, capabilities: capabilities,
-      adjustCalls: adjustCalls)
+    try self.init(
+      LogicalDevice(
+        instance: instance, physical: physical, capabilities: capabilities,
+        adjustCalls: adjustCalls), options: options)
+  }
+
+  init(_ logical: LogicalDevice, options: Options) throws(VulkanError) {
+    self.logical = logical
     logger = options.logger
     pool = MemoryPool(logical)
     queue = options.compilesOnly ? nil : try SubmissionQueue(logical)

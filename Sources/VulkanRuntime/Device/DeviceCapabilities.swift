@@ -36,6 +36,8 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
     case coopmat
     /// `VK_NV_cooperative_matrix2`: matrices of any multiple of the listed dimensions.
     case coopmat2
+    /// `VK_EXT_external_memory_host`: buffers over memory of the app's own.
+    case externalMemoryHost
     /// Votes of a subgroup in compute shaders.
     case subgroupVote
     /// Sums, minima and maxima over a subgroup in compute shaders.
@@ -130,6 +132,9 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
   public var computeUnits: Int?
   /// The cooperative matrix products that the device lists.
   public var matrixShapes: [MatrixShape]
+  /// What the address and the size of imported host memory are multiples of, in bytes; nil where the device
+  /// imports none.
+  public var hostPointerAlignment: Int?
 
   /// Whether the device has the feature, and no veto hides it.
   public func has(_ feature: Feature) -> Bool { features.contains(feature) }

@@ -6,7 +6,7 @@ struct DeviceProbe {
   private let calls: InstanceCalls
   /// The names of the device's extensions.
   let extensions: Set<String>
-  private let apiVersion: UInt32
+  let apiVersion: UInt32
 
   init(_ device: VkPhysicalDevice, calls: InstanceCalls) throws(VulkanError) {
     self.device = device
@@ -90,6 +90,12 @@ struct DeviceProbe {
       core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_2_AMD
       cores = chain.append(core)
     }
+    var imports: UnsafeMutablePointer<VkPhysicalDeviceExternalMemoryHostPropertiesEXT>?
+    if extensions.contains(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME) {
+      var host = VkPhysicalDeviceExternalMemoryHostPropertiesEXT()
+      host.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT
+      imports = chain.append(host)
+    }
     var base = VkPhysicalDeviceProperties2()
     base.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2
     base.pNext = chain.head
@@ -133,7 +139,10 @@ struct DeviceProbe {
       timestampPeriod: limits.timestampComputeAndGraphics != 0
         ? Double(limits.timestampPeriod) : 0,
       computeUnits: computeUnits,
-      matrixShapes: features.contains(.coopmat) ? try matrixShapes() : [])
+      matrixShapes: features.contains(.coopmat) ? try matrixShapes() : [],
+      hostPointerAlignment: imports.map {
+        Int(clamping: $0.pointee.minImportedHostPointerAlignment)
+      })
   }
 
   private func features() -> Set<DeviceCapabilities.Feature> {

@@ -13,6 +13,8 @@ final class FeatureChain {
   private var matrix2: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrix2FeaturesNV>?
   private var statistics:
     UnsafeMutablePointer<VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR>?
+  /// An extension without a feature structure.
+  private var isHostMemoryImported = false
   /// The extensions that the enabled features need.
   private(set) var extensions: [String] = []
 
@@ -60,6 +62,10 @@ final class FeatureChain {
       statistics = chain.append(features)
       require(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME, of: probe)
     }
+    isHostMemoryImported =
+      probe.extensions.contains(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)
+      && wants(.externalMemoryHost)
+    if isHostMemoryImported { require(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME, of: probe) }
     // Vulkan asks that it be enabled wherever a device lists it.
     require("VK_KHR_portability_subset", of: probe)
     if let enabling { enable(enabling) }
@@ -106,6 +112,7 @@ final class FeatureChain {
     if let control = sizeControl?.pointee {
       add(.subgroupSizeControl, if: control.subgroupSizeControl, control.computeFullSubgroups)
     }
+    if isHostMemoryImported { found.insert(.externalMemoryHost) }
     add(.coopmat, if: matrix?.pointee.cooperativeMatrix ?? 0)
     add(
       .coopmat2, if: matrix?.pointee.cooperativeMatrix ?? 0,

@@ -4,7 +4,7 @@ internal import Synchronization
 /// The device handle, its functions and its queue: what every object of a device holds on to.
 final class LogicalDevice: @unchecked Sendable {
   // Unchecked: handles are set once in `init`; the queue is only used by `SubmissionQueue`, under
-  // its lock.
+  // its lock and by `withQueue`.
   let instance: VulkanInstance
   let capabilities: DeviceCapabilities
   let handle: VkDevice
@@ -14,6 +14,8 @@ final class LogicalDevice: @unchecked Sendable {
   let queue: VkQueue
   /// The bits of a timestamp that count; the counter wraps around at their end.
   let timestampMask: UInt64
+  /// Set where the Vulkan device is an app's own, which is left alone at the end.
+  private let foreign: ForeignDevice?
   private let lost = Atomic<Bool>(false)
 
   init(
@@ -80,12 +82,68 @@ final class LogicalDevice: @unchecked Sendable {
     self.calls = calls
     memoryTypes = MemoryTypes(properties, isUnified: capabilities.hasUnifiedMemory)
     queueFamily = family
-    timestampMask = timestampBits >= 64 ? .max : 1 << timestampBits - 1
+    timestampMask = Self.mask(ofBits: timestampBits)
     self.queue = queue
+    foreign = nil
+  }
+
+  /// Takes over an app's own device with one of its queues, both of which were checked.
+  init(
+    adopting foreign: ForeignDevice, _ checked: ForeignDevice.Checked,
+    adjustCalls: (inout DeviceCalls) -> Void
+  ) throws(VulkanError) {
+    var calls = try DeviceCalls(
+      device: checked.device, getProcAddress: checked.instance.calls.vkGetDeviceProcAddr)
+    adjustCalls(&calls)
+    var properties = VkPhysicalDeviceMemoryProperties()
+    checked.instance.calls.vkGetPhysicalDeviceMemoryProperties(
+      checked.physicalDevice, &properties)
+    instance = checked.instance
+    capabilities = checked.capabilities
+    handle = checked.device
+    self.calls = calls
+    memoryTypes = MemoryTypes(properties, isUnified: checked.capabilities.hasUnifiedMemory)
+    queueFamily = foreign.queueFamilyIndex
+    timestampMask = Self.mask(ofBits: checked.timestampBits)
+    queue = checked.queue
+    self.foreign = foreign
   }
 
   deinit {
-    calls.vkDestroyDevice(handle, nil)
+    if let foreign {
+      foreign.released?()
+    } else {
+      calls.vkDestroyDevice(handle, nil)
+    }
+  }
+
+  /// Whether the Vulkan device is an app's own.
+  var isForeign: Bool { foreign != nil }
+
+  /// Runs `body` while no one else uses the queue, as far as the app that owns it sees to that.
+  func withQueue<Value>(
+    _ body: () throws(VulkanError) -> Value
+  ) throws(VulkanError) -> Value {
+    guard let access = foreign?.queueAccess else { return try body() }
+    var result: Result<Value, VulkanError>?
+    access {
+      // Once: a second submission of the same commands would be wrong.
+      guard result == nil else { return }
+      do throws(VulkanError) {
+        result = .success(try body())
+      } catch {
+        result = .failure(error)
+      }
+    }
+    guard let result else {
+      throw .notAdoptable(
+        what: "the queue", reason: "its queueAccess returned without calling what it was given")
+    }
+    return try result.get()
+  }
+
+  private static func mask(ofBits bits: UInt32) -> UInt64 {
+    bits >= 64 ? .max : 1 << bits - 1
   }
 
   /// Turns a result into the error it stands for; a lost device is remembered.
@@ -114,15 +172,23 @@ final class LogicalDevice: @unchecked Sendable {
     if isLost { throw .deviceLost(device: capabilities.name, during: during) }
   }
 
-  /// A queue family for compute, rather one without graphics: its work does not wait for drawing.
-  private static func computeFamily(
+  /// The queue families of a device.
+  static func queueFamilies(
     of device: VkPhysicalDevice, calls: InstanceCalls
-  ) -> (index: UInt32, timestampBits: UInt32)? {
+  ) -> [VkQueueFamilyProperties] {
     var count: UInt32 = 0
     calls.vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nil)
     var families = [VkQueueFamilyProperties](
       repeating: VkQueueFamilyProperties(), count: Int(count))
     calls.vkGetPhysicalDeviceQueueFamilyProperties(device, &count, &families)
+    return families
+  }
+
+  /// A queue family for compute, rather one without graphics: its work does not wait for drawing.
+  private static func computeFamily(
+    of device: VkPhysicalDevice, calls: InstanceCalls
+  ) -> (index: UInt32, timestampBits: UInt32)? {
+    let families = queueFamilies(of: device, calls: calls)
     let compute = families.indices.filter {
       families[$0].queueFlags & VK_QUEUE_COMPUTE_BIT.rawValue != 0
     }

@@ -6,6 +6,8 @@ public final class VulkanInstance: @unchecked Sendable {
   let handle: VkInstance
   let calls: InstanceCalls
   private let messenger: VkDebugUtilsMessengerEXT?
+  /// Whether the instance is destroyed with this object.
+  private let isOwned: Bool
 
   /// What the validation layers say, where they were asked for.
   public let validationLog: ValidationLog?
@@ -31,6 +33,7 @@ public final class VulkanInstance: @unchecked Sendable {
   init(loader: VulkanLoader, validationLog: ValidationLog?) throws(VulkanError) {
     let (instance, calls) = try Self.makeInstance(loader: loader, validationLog: validationLog)
     handle = instance
+    isOwned = true
     self.calls = calls
     self.validationLog = validationLog
     messenger = validationLog.flatMap { log in
@@ -41,7 +44,17 @@ public final class VulkanInstance: @unchecked Sendable {
     }
   }
 
+  /// An app's own instance, which is left alone at the end.
+  init(adopting instance: VkInstance, loader: VulkanLoader) throws(VulkanError) {
+    handle = instance
+    isOwned = false
+    calls = try InstanceCalls(loader: loader, instance: instance)
+    validationLog = nil
+    messenger = nil
+  }
+
   deinit {
+    guard isOwned else { return }
     if let messenger { calls.vkDestroyDebugUtilsMessengerEXT?(handle, messenger, nil) }
     calls.vkDestroyInstance(handle, nil)
   }

@@ -42,9 +42,10 @@ public struct DeviceBuffer: Sendable {
 
   /// Whether the two share at least one byte.
   public func overlaps(_ other: DeviceBuffer) -> Bool {
-    allocation === other.allocation && byteCount > 0 && other.byteCount > 0
-      && byteOffset < other.byteOffset + other.byteCount
-      && other.byteOffset < byteOffset + byteCount
+    // By the block: an app's own buffer may have been adopted in several parts.
+    allocation.block === other.allocation.block && byteCount > 0 && other.byteCount > 0
+      && offsetInBlock < other.offsetInBlock + other.byteCount
+      && other.offsetInBlock < offsetInBlock + byteCount
   }
 
   /// Gives the host direct access to the bytes, where it has it.

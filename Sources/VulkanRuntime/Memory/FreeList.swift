@@ -11,6 +11,9 @@ struct FreeList {
   /// Whether nothing is allocated.
   var isWhole: Bool { ranges == [0..<byteCount] }
 
+  /// The bytes that are not allocated.
+  var freeByteCount: Int { ranges.reduce(0) { $0 + $1.count } }
+
   /// Takes `count` bytes at a multiple of `alignment`, or returns nil where they do not fit.
   mutating func allocate(_ count: Int, alignment: Int) -> Int? {
     for (index, range) in ranges.enumerated() {

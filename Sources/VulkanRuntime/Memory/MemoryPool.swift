@@ -31,6 +31,11 @@ final class MemoryPool: Sendable {
     blocks.withLock { $0.reduce(0) { $0 + $1.block.byteCount } }
   }
 
+  /// Bytes of all ranges that are in use, each rounded up to the alignment.
+  var allocatedByteCount: Int {
+    blocks.withLock { $0.reduce(0) { $0 + $1.block.byteCount - $1.free.freeByteCount } }
+  }
+
   /// Cuts a range out of a block, or makes a block for it.
   func allocate(
     _ byteCount: Int, purpose: MemoryPurpose, label: String
@@ -74,7 +79,7 @@ final class MemoryPool: Sendable {
   }
 }
 
-/// One allocation of device memory with one buffer over all of it.
+/// One piece of device memory with one buffer over all of it: allocated, imported or an app's own.
 final class MemoryBlock: @unchecked Sendable {
   // Unchecked: handles set once in `init`; the mapped bytes are the caller's to order.
   let logical: LogicalDevice
@@ -84,7 +89,17 @@ final class MemoryBlock: @unchecked Sendable {
   let address: UInt64
   /// Where the host sees the block, if it does.
   let mapped: UnsafeMutableRawPointer?
-  private let memory: VkDeviceMemory
+  /// What the buffer was made for: flags of `VkBufferUsageFlagBits`.
+  let usage: UInt32
+  /// The memory that goes with the block; nil where it is an app's own, and the buffer as well.
+  private let memory: VkDeviceMemory?
+  private let freed: (@Sendable () -> Void)?
+
+  /// What every buffer of this library's own is made for.
+  static let fullUsage =
+    VK_BUFFER_USAGE_STORAGE_BUFFER_BIT.rawValue | VK_BUFFER_USAGE_TRANSFER_SRC_BIT.rawValue
+    | VK_BUFFER_USAGE_TRANSFER_DST_BIT.rawValue
+    | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT.rawValue
 
   init(
     _ logical: LogicalDevice, byteCount: Int, purpose: MemoryPurpose, label: String
@@ -93,10 +108,7 @@ final class MemoryBlock: @unchecked Sendable {
     var bufferInfo = VkBufferCreateInfo()
     bufferInfo.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO
     bufferInfo.size = UInt64(byteCount + MemoryPool.readableTailByteCount)
-    bufferInfo.usage =
-      VK_BUFFER_USAGE_STORAGE_BUFFER_BIT.rawValue | VK_BUFFER_USAGE_TRANSFER_SRC_BIT.rawValue
-      | VK_BUFFER_USAGE_TRANSFER_DST_BIT.rawValue
-      | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT.rawValue
+    bufferInfo.usage = Self.fullUsage
     bufferInfo.sharingMode = VK_SHARING_MODE_EXCLUSIVE
     var created: VkBuffer?
     try logical.check(
@@ -145,42 +157,82 @@ final class MemoryBlock: @unchecked Sendable {
       try logical.check(
         calls.vkMapMemory(logical.handle, memory, 0, VK_WHOLE_SIZE, 0, &pointer), "vkMapMemory")
     }
-    var addressInfo = VkBufferDeviceAddressInfo()
-    addressInfo.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO
-    addressInfo.buffer = buffer
     self.logical = logical
     self.byteCount = byteCount
     self.purpose = purpose
     self.buffer = buffer
     self.memory = memory
     mapped = pointer
-    address = calls.vkGetBufferDeviceAddress(logical.handle, &addressInfo)
+    address = logical.address(of: buffer)
+    usage = Self.fullUsage
+    freed = nil
     ownsBuffer = false
     ownsMemory = false
   }
 
+  /// A buffer that is there already, its memory bound.
+  ///
+  /// - Parameters:
+  ///   - memory: what is freed at the end, and the buffer with it; nil leaves both alone.
+  ///   - freed: called when the memory is freed.
+  init(
+    _ logical: LogicalDevice, buffer: VkBuffer, byteCount: Int, usage: UInt32,
+    mapped: UnsafeMutableRawPointer?, memory: VkDeviceMemory?, freed: (@Sendable () -> Void)?
+  ) {
+    self.logical = logical
+    self.byteCount = byteCount
+    purpose = .device
+    self.buffer = buffer
+    self.usage = usage
+    self.mapped = mapped
+    self.memory = memory
+    self.freed = freed
+    address = logical.address(of: buffer)
+  }
+
   deinit {
-    logical.calls.vkDestroyBuffer(logical.handle, buffer, nil)
-    // Freeing unmaps.
-    logical.calls.vkFreeMemory(logical.handle, memory, nil)
+    if let memory {
+      logical.calls.vkDestroyBuffer(logical.handle, buffer, nil)
+      // Freeing unmaps.
+      logical.calls.vkFreeMemory(logical.handle, memory, nil)
+    }
+    freed?()
   }
 }
 
 /// A range of a block, given back when the last buffer over it goes.
 final class Allocation: Sendable {
-  private let pool: MemoryPool
+  /// Nil where the block is not cut into ranges that come back.
+  private let pool: MemoryPool?
   let block: MemoryBlock
   let range: Range<Int>
   let label: String
+  /// Called when the last buffer is gone.
+  private let released: (@Sendable () -> Void)?
 
-  init(pool: MemoryPool, block: MemoryBlock, range: Range<Int>, label: String) {
+  init(
+    pool: MemoryPool?, block: MemoryBlock, range: Range<Int>, label: String,
+    released: (@Sendable () -> Void)? = nil
+  ) {
     self.pool = pool
     self.block = block
     self.range = range
     self.label = label
+    self.released = released
   }
 
   deinit {
-    pool.free(range, of: block)
+    pool?.free(range, of: block)
+    released?()
+  }
+}
+
+extension LogicalDevice {
+  /// Where shaders find a buffer.
+  func address(of buffer: VkBuffer) -> UInt64 {
+    var info = VkBufferDeviceAddressInfo()
+    info.sType = VK_STRUCTURE_TYPE_BUFFER_DEVICE_ADDRESS_INFO
+    info.buffer = buffer
+    return calls.vkGetBufferDeviceAddress(handle, &info)
   }
 }

@@ -73,6 +73,12 @@ struct MemoryTypes {
     return preferences.lazy.compactMap { index($0, allowed: allowed) }.first
   }
 
+  /// The type for memory that the host owns already: one that both see without a flush, rather cached.
+  func indexForImport(allowed: UInt32) -> Int? {
+    let mapped = Self.hostVisible | Self.hostCoherent
+    return index(mapped | Self.hostCached, allowed: allowed) ?? index(mapped, allowed: allowed)
+  }
+
   /// Whether the host can reach memory of that type.
   func isMapped(_ index: Int) -> Bool {
     let mapped = Self.hostVisible | Self.hostCoherent

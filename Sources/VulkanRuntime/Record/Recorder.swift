@@ -52,6 +52,7 @@ public final class Recorder {
   /// Appends one dispatch of a compute pipeline.
   ///
   /// - Parameters:
+  ///   - pipeline: the shader with its constants, of the recorder's device.
   ///   - pushConstants: the shader's push constants, of exactly the size that it declares.
   ///   - groups: the grid; an empty grid is a no-op.
   ///   - accesses: every buffer that the dispatch touches.
@@ -101,7 +102,7 @@ public final class Recorder {
 
   /// Appends a copy of as many bytes as the source has.
   ///
-  /// - Throws: `outOfBounds`, `overlappingCopy`, `wrongDevice`, `alreadySubmitted`.
+  /// - Throws: `outOfBounds`, `overlappingCopy`, `missingUsage`, `wrongDevice`, `alreadySubmitted`.
   public func copy(from source: DeviceBuffer, to destination: DeviceBuffer) throws(VulkanError) {
     let commands = try openCommands()
     guard source.byteCount <= destination.byteCount else {
@@ -115,6 +116,8 @@ public final class Recorder {
       throw .overlappingCopy(source: source.label, destination: destination.label)
     }
     if source.byteCount == 0 { return }
+    try source.checkUsage(VK_BUFFER_USAGE_TRANSFER_SRC_BIT)
+    try target.checkUsage(VK_BUFFER_USAGE_TRANSFER_DST_BIT)
     try prepare([.read(source), .write(target)])
     var region = VkBufferCopy(
       srcOffset: UInt64(source.offsetInBlock), dstOffset: UInt64(destination.offsetInBlock),
@@ -131,6 +134,7 @@ public final class Recorder {
         requestedBytes: (buffer.byteCount + 3) / 4 * 4, availableBytes: buffer.byteCount)
     }
     if buffer.byteCount == 0 { return }
+    try buffer.checkUsage(VK_BUFFER_USAGE_TRANSFER_DST_BIT)
     try prepare([.write(buffer)])
     logical.calls.vkCmdFillBuffer(
       commands, buffer.handle, UInt64(buffer.offsetInBlock), UInt64(buffer.byteCount), word)
@@ -144,7 +148,7 @@ public final class Recorder {
   /// - Parameters:
   ///   - buffer: where they go, at a multiple of 4 bytes; at least as large as they are.
   ///   - bytes: a multiple of 4 and at most ``updateByteLimit`` of them.
-  /// - Throws: `outOfBounds`, `limitExceeded`, `wrongDevice`, `alreadySubmitted`.
+  /// - Throws: `outOfBounds`, `limitExceeded`, `missingUsage`, `wrongDevice`, `alreadySubmitted`.
   public func update(_ buffer: DeviceBuffer, with bytes: [UInt8]) throws(VulkanError) {
     let commands = try openCommands()
     guard bytes.count <= buffer.byteCount, bytes.count % 4 == 0, buffer.offsetInBlock % 4 == 0
@@ -159,6 +163,7 @@ public final class Recorder {
         allowed: Self.updateByteLimit)
     }
     if bytes.isEmpty { return }
+    try buffer.checkUsage(VK_BUFFER_USAGE_TRANSFER_DST_BIT)
     try prepare([.write(try buffer.slice(0..<bytes.count))])
     bytes.withUnsafeBytes { source in
       logical.calls.vkCmdUpdateBuffer(

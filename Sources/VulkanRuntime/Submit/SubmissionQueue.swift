@@ -52,7 +52,13 @@ final class SubmissionQueue: @unchecked Sendable {
   }
 
   deinit {
-    _ = logical.calls.vkDeviceWaitIdle(logical.handle)
+    if logical.isForeign {
+      // A wait for the whole device would need every queue of the app to rest; our own work is enough.
+      let last = state.withLock { $0.lastValue }
+      do throws(VulkanError) { _ = try block(until: last, nanoseconds: .max) } catch {}
+    } else {
+      _ = logical.calls.vkDeviceWaitIdle(logical.handle)
+    }
     logical.calls.vkDestroySemaphore(logical.handle, semaphore, nil)
   }
 
@@ -70,13 +76,16 @@ final class SubmissionQueue: @unchecked Sendable {
     try logical.checkAlive("submission")
     let (slot, retained) = try recorder.finish()
     let record = SubmissionRecord()
-    let value = try state.withLock { (state) throws(VulkanError) -> UInt64 in
-      let value = state.lastValue + 1
-      try submit(slot.commands, signalling: value)
-      state.lastValue = value
-      state.inFlight.append(
-        InFlight(value: value, slot: slot, record: record, retained: retained))
-      return value
+    // The app's lock outside of ours: an app may hold its own, recursive one while it submits here.
+    let value = try logical.withQueue { () throws(VulkanError) in
+      try state.withLock { (state) throws(VulkanError) -> UInt64 in
+        let value = state.lastValue + 1
+        try submit(slot.commands, signalling: value)
+        state.lastValue = value
+        state.inFlight.append(
+          InFlight(value: value, slot: slot, record: record, retained: retained))
+        return value
+      }
     }
     return Submission(queue: self, value: value, record: record)
   }

@@ -57,6 +57,9 @@ class _Structure(ctypes.Structure):
     def set(self, name, value):
         """A field; structures and lists of structures are pointed to and kept alive."""
         self._kept.append(value)
+        if issubclass(dict(self._fields_)[name], ctypes.Array) and isinstance(value, (list, tuple)):
+            getattr(self, name)[: len(value)] = value
+            return
         if isinstance(value, (list, tuple)):
             value = (type(value[0]) * len(value))(*value)
             self._kept.append(value)
@@ -159,10 +162,10 @@ def binding_array(tensors):
 
 
 class Kernel:
-    """A request, planned and compiled."""
+    """A request, planned and compiled; `more` is what a family takes beside it."""
 
-    def __init__(self, device, family, request):
-        self.plan = make(f"{family}_plan_create", device.handle, request)
+    def __init__(self, device, family, request, *more):
+        self.plan = make(f"{family}_plan_create", device.handle, request, *more)
         self.handle = make("kernel_create", self.plan)
 
     def __call__(self, **tensors):

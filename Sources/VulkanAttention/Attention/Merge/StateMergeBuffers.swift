@@ -15,7 +15,7 @@ public struct AttentionState: Sendable {
   }
 }
 
-/// The tensors of one merge in device memory. Use ``DeviceBuffer/slice(_:)`` for a tensor inside a larger
+/// The tensors of one merge in device memory. Use ``/VulkanRuntime/DeviceBuffer/slice(_:)`` for a tensor inside a larger
 /// buffer.
 ///
 /// The merged output may lie exactly where the first partial one is, if both have the same type and the
