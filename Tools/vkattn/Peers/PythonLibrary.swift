@@ -1,3 +1,4 @@
+import KernelBenchmarks
 import VulkanAttention
 
 /// A Python library that scripts of a checkout time.
