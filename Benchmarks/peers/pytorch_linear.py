@@ -16,19 +16,20 @@ import argparse
 import math
 import os
 import re
-import statistics
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from pytorch_sdpa import (  # noqa: E402  (says what is missing where torch is)
-    TYPES, core_count, quantile, report_of, time_calls, torch, write_report)
+    TYPES, Way, chosen_device, core_count, fastest, report_of, timed, torch, write_report)
 
 MODELS = ("linear", "lightning", "scalar-decay", "gla", "delta", "gated-delta", "kda")
 CHUNKS = {"linear": (64, 128, 256), "lightning": (64, 128, 256), "scalar-decay": (64, 128, 256),
           "gla": (16, 32), "delta": (32, 64), "gated-delta": (32, 64), "kda": (16, 32)}
 LETTERS = "BTHD"
 VERIFIED_TOKENS = 128
+# Computed in f32 whatever the type.
+TOLERANCES = {name: 1e-3 for name in TYPES}
 
 
 def parse_shape(text):
@@ -54,7 +55,7 @@ def inputs(model, shape, type_name, device):
     q, k, v = normal(b, h, t, d), normal(b, h, t, d), normal(b, h, t, d)
     gates = {"g": None, "beta": None}
     if model in ("delta", "gated-delta", "kda"):
-        k = torch.nn.functional.normalize(k, dim=-1)
+        k = torch.nn.functional.normalize(k, dim=-1).to(TYPES[type_name]).float()
         gates["beta"] = uniform(b, h, t)
     if model == "lightning":
         slopes = torch.arange(1, h + 1, device=device).float().square().reciprocal()
@@ -143,52 +144,47 @@ def relative_error(result, arguments):
     return (error / expected.square().mean().sqrt()).item()
 
 
-def measure(model, shape, type_name, device, samples, operations):
+def linear_ways(model, arguments, type_name):
+    """PyTorch's ways: chunks of several lengths, or the step itself."""
+    tokens = arguments[0].shape[2]
+    sizes = [c for c in CHUNKS[model] if tokens % c == 0] if tokens > 1 else []
+    ways = [Way(f"chunks of {c}", lambda c=c: chunked(*arguments, c)[0], lambda o: o) for c in sizes]
+    return ways or [Way("einsum", lambda: recurrence(*arguments)[0], lambda o: o)]
+
+
+def measure(model, shape, type_name, device, samples, operations, ways_of, tolerances):
     arguments = inputs(model, shape, type_name, device)
-    best = None
-    with torch.inference_mode():
-        sizes = [c for c in CHUNKS[model] if shape["T"] % c == 0] if shape["T"] > 1 else []
-        ways = [(f"chunks of {c}", lambda c=c: chunked(*arguments, c)) for c in sizes]
-        if not ways:
-            ways = [("einsum", lambda: recurrence(*arguments))]
-        for name, call in ways:
-            error = relative_error(call()[0], arguments)
-            if not error < 1e-3:
-                sys.exit(f"pytorch_linear.py: {name}: error {error} against the recurrence in float64")
-            seconds = time_calls(call, device, samples)
-            if best is None or statistics.median(seconds) < statistics.median(best[2]):
-                best = (name, error, seconds)
-    name, error, seconds = best
-    median = statistics.median(seconds)
+    best = fastest(
+        ways_of(model, arguments, type_name), lambda result: relative_error(result, arguments),
+        tolerances[type_name], device, samples)
     text = "-".join(f"{letter}{shape[letter]}" for letter in LETTERS)
-    return {
-        "id": f"linear/{model}/{type_name}/{text}", "family": "linear", "shape": text,
-        "type": type_name, "path": name, "seconds_median": median,
-        "seconds_p10": quantile(seconds, 0.1), "seconds_p90": quantile(seconds, 0.9),
-        "gflops": operations / median * 1e-9, "max_error": error,
-    }
+    return {"id": f"linear/{model}/{type_name}/{text}", "family": "linear", "shape": text,
+            "type": type_name, **timed(best, operations)}
 
 
-def main():
+def main(description=__doc__, ways_of=linear_ways, tolerances=None, library_of=lambda device: None,
+         default_device="cpu"):
+    """Measures the ways of a library to compute a model; `library_of` gives its name and version."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, choices=MODELS)
     parser.add_argument("--shape", required=True, type=parse_shape)
     parser.add_argument("--type", default="f32", choices=TYPES)
     parser.add_argument("--operations", type=float, default=math.nan)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=default_device)
     parser.add_argument("--threads", type=int, default=core_count(), help="of the CPU; default: all cores")
     parser.add_argument("--samples", type=int, default=15, help="at least this many")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    device = chosen_device(arguments.device)
     result = measure(
-        arguments.model, arguments.shape, arguments.type, arguments.device, arguments.samples,
-        arguments.operations)
+        arguments.model, arguments.shape, arguments.type, device, arguments.samples, arguments.operations,
+        ways_of, tolerances or TOLERANCES)
     print(f"{result['id']}: {result['seconds_median'] * 1e3:.3f} ms, {result['path']}, "
           f"error {result['max_error']:.1e}")
     if arguments.json:
-        write_report(report_of([result], arguments.device), arguments.json)
+        write_report(report_of([result], device, library_of(device)), arguments.json)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@
 
 The JSON is of the same form as `vkattn bench --json`: device, driver, commit, and results with id,
 family, shape, type, path, seconds_median, seconds_p10, seconds_p90, gflops, gbps and max_error.
-Tensors are contiguous [B, H, S, D], the layout that PyTorch likes best; gradients are off. Needs
-Python 3.9 and torch; `vkattn bench --peers` runs it by turns with the kernels.
+Tensors are contiguous [B, H, S, D], the layout that PyTorch likes best; gradients are off. The result is held
+against the formula in float64 before it is timed. Needs Python 3.9 and torch; `vkattn bench --peers` runs it
+by turns with the kernels. The other scripts of this folder take its timing, shapes and reports.
 """
 
 import argparse
+import collections
 import json
 import math
 import os
@@ -33,8 +35,24 @@ except ImportError:
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 LETTERS = "BSTHGDE"
+# What the RMS error over the RMS of the float64 result must stay below.
+TOLERANCES = {"f32": 1e-3, "f16": 5e-3, "bf16": 2e-2}
+NOT_SUPPORTED = 3  # the exit status where a library has nothing for the problem
 SHORTEST_SAMPLE = 5e-4  # seconds; shorter calls are timed several at once
 MOST_SAMPLES = 200
+
+# One way to compute a problem: its name, the call to time, and how the tensor of the result is taken from it.
+Way = collections.namedtuple("Way", "name call result")
+
+
+def program():
+    return os.path.basename(sys.argv[0])
+
+
+def not_supported(reason):
+    """Ends the program: nothing went wrong, but the library has no kernel for this."""
+    print(reason, file=sys.stderr)
+    sys.exit(NOT_SUPPORTED)
 
 
 def parse_shape(text):
@@ -70,19 +88,20 @@ def work(shape, element_bytes, causal):
     return operations, element_bytes * b * (s * h * (d + e) + t * g * (d + e))
 
 
-def attention_call(q, k, v, shape, causal):
-    """The call to time, and its arguments beyond q, k and v."""
+def attention_ways(q, k, v, causal):
+    """PyTorch's one way to compute attention."""
     options = {}
-    if shape["G"] != shape["H"]:
+    queries, keys = q.shape[2], k.shape[2]
+    if k.shape[1] != q.shape[1]:
         options["enable_gqa"] = True
-    if causal and shape["S"] == shape["T"]:
+    if causal and queries == keys:
         options["is_causal"] = True
     elif causal:
         # PyTorch aligns is_causal top-left; bottom-right needs a mask of its own.
-        ones = torch.ones(shape["S"], shape["T"], dtype=torch.bool, device=q.device)
-        options["attn_mask"] = ones.tril(shape["T"] - shape["S"])
+        ones = torch.ones(queries, keys, dtype=torch.bool, device=q.device)
+        options["attn_mask"] = ones.tril(keys - queries)
     attention = torch.nn.functional.scaled_dot_product_attention
-    return lambda: attention(q, k, v, **options)
+    return [Way("scaled_dot_product_attention", lambda: attention(q, k, v, **options), lambda o: o)]
 
 
 def relative_error(result, q, k, v, shape, causal):
@@ -136,7 +155,31 @@ def quantile(ordered, fraction):
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def measure(shape, type_name, causal, device, samples):
+def fastest(ways, error_of, tolerance, device, samples):
+    """The way that is fastest, its error and its times; each is verified before it is timed."""
+    best = None
+    with torch.inference_mode():
+        for way in ways:
+            error = error_of(way.result(way.call()))
+            if not error < tolerance:
+                sys.exit(f"{program()}: {way.name}: error {error} against float64; allowed: {tolerance}")
+            seconds = time_calls(way.call, device, samples)
+            if best is None or statistics.median(seconds) < statistics.median(best[2]):
+                best = (way.name, error, seconds)
+    return best
+
+
+def timed(best, operations):
+    """The fields of a result that fastest() and the number of operations give."""
+    name, error, seconds = best
+    median = statistics.median(seconds)
+    return {
+        "path": name, "seconds_median": median, "seconds_p10": quantile(seconds, 0.1),
+        "seconds_p90": quantile(seconds, 0.9), "gflops": operations / median * 1e-9, "max_error": error,
+    }
+
+
+def measure(shape, type_name, causal, device, samples, ways_of):
     generator = torch.Generator().manual_seed(1)
     b, s, t, h, g, d, e = (shape[letter] for letter in LETTERS)
 
@@ -144,19 +187,14 @@ def measure(shape, type_name, causal, device, samples):
         return torch.randn(sizes, generator=generator).to(device, TYPES[type_name])
 
     q, k, v = normal(b, h, s, d), normal(b, g, t, d), normal(b, g, t, e)
-    call = attention_call(q, k, v, shape, causal)
-    with torch.inference_mode():
-        error = relative_error(call(), q, k, v, shape, causal)
-        seconds = time_calls(call, device, samples)
+    best = fastest(
+        ways_of(q, k, v, causal), lambda result: relative_error(result, q, k, v, shape, causal),
+        TOLERANCES[type_name], device, samples)
     operations, moved = work(shape, q.element_size(), causal)
-    median = statistics.median(seconds)
     name = f"attention/{type_name}/{shape_text(shape)}" + ("-causal" if causal else "")
-    return {
-        "id": name, "family": "attention", "shape": shape_text(shape), "type": type_name,
-        "path": "scaled_dot_product_attention", "seconds_median": median,
-        "seconds_p10": quantile(seconds, 0.1), "seconds_p90": quantile(seconds, 0.9),
-        "gflops": operations / median * 1e-9, "gbps": moved / median * 1e-9, "max_error": error,
-    }
+    result = {"id": name, "family": "attention", "shape": shape_text(shape), "type": type_name,
+              **timed(best, operations)}
+    return {**result, "gbps": moved / result["seconds_median"] * 1e-9}
 
 
 def device_name(device):
@@ -176,9 +214,10 @@ def core_count():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def report_of(results, device):
-    """What `vkattn bench --json` writes, of PyTorch."""
-    return {"device": device_name(device), "driver": f"PyTorch {torch.__version__}",
+def report_of(results, device, library=None):
+    """What `vkattn bench --json` writes, of PyTorch or of a library on top of it."""
+    version = f"PyTorch {torch.__version__}"
+    return {"device": device_name(device), "driver": f"{library}, {version}" if library else version,
             "commit": commit(), "results": results}
 
 
@@ -217,13 +256,22 @@ def print_table(report, against):
         print(line)
 
 
-def main():
+def chosen_device(name):
+    """The device that was asked for; by default CUDA where it is."""
+    if name == "cuda" and not torch.cuda.is_available():
+        sys.exit(f"{program()}: torch sees no CUDA device")
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def main(description=__doc__, ways_of=attention_ways, library_of=lambda device: None, devices=("cpu", "cuda")):
+    """Measures the ways of a library to compute attention; `library_of` gives its name and version."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", action="append", required=True, type=parse_shape)
     parser.add_argument("--type", default="f32", choices=TYPES)
     parser.add_argument("--causal", action="store_true")
-    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda if it is there")
+    parser.add_argument("--device", choices=devices, default=devices[0] if len(devices) == 1 else None,
+                        help="default: cuda if it is there")
     parser.add_argument("--threads", type=int, default=core_count(), help="of the CPU; default: all cores")
     parser.add_argument("--samples", type=int, default=25, help="at least this many, 15 or more")
     parser.add_argument("--json", metavar="FILE", help="write the results here as well")
@@ -231,10 +279,11 @@ def main():
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device(arguments.device)
     samples = max(15, arguments.samples)
-    report = report_of([measure(shape, arguments.type, arguments.causal, device, samples)
-                        for shape in arguments.shape], device)
+    results = [measure(shape, arguments.type, arguments.causal, device, samples, ways_of)
+               for shape in arguments.shape]
+    report = report_of(results, device, library_of(device))
     against = None
     if arguments.against:
         with open(arguments.against, encoding="utf-8") as file:

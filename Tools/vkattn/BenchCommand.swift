@@ -138,7 +138,8 @@ struct BenchCommand: AsyncParsableCommand {
 
   @Flag(
     help: """
-      Runs PyTorch's attention on the same shapes by turns and prints the ratios; in a checkout, with \
+      Runs what Python has on the same shapes by turns and prints the ratios: PyTorch, and beside a \
+      GPU with CUDA flash-linear-attention and FlashInfer where they are installed; in a checkout, with \
       a Python that has torch (VKATTN_PYTHON names one).
       """)
   var peers = false
@@ -192,13 +193,17 @@ struct BenchCommand: AsyncParsableCommand {
     }
     for path in [json, csv].compactMap({ $0 }) { try OutputFile(path).checkWritable() }
     let earlier = try compare.map { try ResultFile(path: $0) }
-    let pyTorch = peers ? try PyTorchPeer(secondsAtMost: peerTimeout) : nil
+    let python = peers ? try PythonInterpreter.find(secondsAtMost: peerTimeout) : nil
     let opened = try device.open()
     let ggml = ggml.map {
       GGMLPeer(path: $0, device: opened.capabilities, secondsAtMost: peerTimeout)
     }
-    let all: [(any Peer)?] = [pyTorch, ggml]
+    let found = python?.peers(
+      for: opened.capabilities, problems: workloads.compactMap(\.problem.forPeers))
+    var all: [any Peer] = found?.peers ?? []
+    if let ggml { all.append(ggml) }
     var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
+    report.skips += found?.skips ?? []
     report.time = Clock.now
     console.progress("host")
     report.host = try await HostTiming.measure(on: opened, paths.path.first ?? .automatic)
@@ -211,7 +216,7 @@ struct BenchCommand: AsyncParsableCommand {
       report.ceilings = try DeviceCeilings.measure(on: opened)
     }
     for line in report.heading { console.print(line) }
-    await time(workloads, on: opened, &report, beside: PeerGroup(all.compactMap { $0 }))
+    await time(workloads, on: opened, &report, beside: PeerGroup(all))
     console.clearProgress()
     if !report.table.isEmpty { for line in report.table.lines { console.print(line) } }
     if !report.peers.isEmpty {

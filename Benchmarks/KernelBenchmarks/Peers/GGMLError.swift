@@ -1,5 +1,5 @@
 /// Why ggml's attention could not be timed, and what to do.
-public enum GGMLError: Error, Hashable, Sendable {
+public enum GGMLError: PeerError, Hashable, Sendable {
   /// The file is not there or is no program.
   case programMissing(path: String, reason: String)
   /// The program is something else than `test-backend-ops`, or too old.
@@ -22,17 +22,7 @@ public enum GGMLError: Error, Hashable, Sendable {
   case timedOut(seconds: Int)
 
   /// What becomes of the run of the benchmark.
-  public enum Consequence: Sendable {
-    /// The workload has no such peer; nothing is wrong.
-    case skip
-    /// The comparison failed; the next workload is tried.
-    case fail
-    /// The comparison failed, and so would the next.
-    case giveUp
-  }
-
-  /// What becomes of the run of the benchmark.
-  public var consequence: Consequence {
+  public var consequence: PeerConsequence {
     switch self {
     case .caseMissing, .notSupported, .notComparable: .skip
     case .malformed, .crashed: .fail

@@ -5,8 +5,15 @@ protocol Peer {
   /// Its name, as in tables.
   var name: String { get }
 
+  /// Whether it has a part for such problems at all; of others nothing is said.
+  func covers(_ problem: PeerProblem) -> Bool
+
   /// Times a problem.
   func time(_ problem: PeerProblem) throws -> PeerMeasurement
+}
+
+extension Peer {
+  func covers(_ problem: PeerProblem) -> Bool { true }
 }
 
 /// A problem that peers may have something for.
@@ -48,15 +55,16 @@ struct PeerGroup {
     _ result: BenchmarkResult, of problem: PeerProblem, in report: inout BenchmarkReport,
     measureAgain: () async throws -> BenchmarkResult
   ) async throws {
+    let covering = peers.filter { $0.covers(problem) }
     var measured: [String: [PeerMeasurement]] = [:]
     var missing: Set<String> = []
-    for peer in peers + peers.reversed() where !missing.contains(peer.name) {
+    for peer in covering + covering.reversed() where !missing.contains(peer.name) {
       do {
         measured[peer.name, default: []].append(try peer.time(problem))
       } catch {
         missing.insert(peer.name)
         let message = "\(problem.id) beside \(peer.name): \(error)"
-        switch (error as? GGMLError)?.consequence ?? .fail {
+        switch (error as? any PeerError)?.consequence ?? .fail {
         case .skip: report.skips.append(message)
         case .fail: report.failures.append(message)
         case .giveUp:
@@ -65,9 +73,9 @@ struct PeerGroup {
         }
       }
     }
-    guard peers.contains(where: { !missing.contains($0.name) }) else { return }
+    guard covering.contains(where: { !missing.contains($0.name) }) else { return }
     let second = try await measureAgain()
-    for peer in peers where !missing.contains(peer.name) {
+    for peer in covering where !missing.contains(peer.name) {
       guard let theirs = measured[peer.name], let first = theirs.first else { continue }
       report.peers.append(
         PeerComparison(
