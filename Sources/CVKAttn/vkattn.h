@@ -1192,6 +1192,7 @@ typedef struct vkattn_xpos {
 VKATTN_API vkattn_status vkattn_xpos_rate_table(const vkattn_xpos *xpos, int32_t is_key,
                                                 float *table, size_t table_count);
 
+/* The rotation of queries or keys by xPos: one tensor [N, H, D]. */
 typedef struct vkattn_xpos_request {
   size_t struct_size;
   int64_t tokens;   /* N */
@@ -1316,6 +1317,7 @@ enum {
   VKATTN_COMBINE_ADD = 2
 };
 
+/* An activation, and what it is combined with, of N rows of C channels. */
 typedef struct vkattn_elementwise_request {
   size_t struct_size;
   int64_t rows;     /* N */
@@ -1440,6 +1442,7 @@ typedef struct vkattn_custom_parameter {
   uint32_t reserved;
 } vkattn_custom_parameter;
 
+/* A modification of scores, masks or outputs: a function's body in GLSL, and what it reads. */
 typedef struct vkattn_modification {
   size_t struct_size;
   const char *body;         /* statements that return the result; at most 100000 bytes */

@@ -149,13 +149,7 @@ import VulkanAttention
     #expect(
       try error("echo 'out of memory' >&2; exit 1")
         == .failed(status: 1, output: "out of memory\n"))
-    // The signal's number is no exit status.
-    let killed = try error("kill -3 $$")
-    #expect(killed?.consequence == .fail)
-    guard case .failed(status: 3, _) = killed else {
-      Issue.record("another error: \(String(describing: killed))")
-      return
-    }
+    #expect(try error("kill -9 $$") == .failed(status: 9, output: ""))
     #expect(try error("exec sleep 50", seconds: 1) == .timedOut(seconds: 1))
     for body in [reporting("attention/f16/another"), "exit 0", "for file; do :; done; echo >$file"]
     {
