@@ -47,7 +47,7 @@ DASHES = ["-", "--", "-.", ":"]
 plt.rcParams.update({
     "font.size": 9, "axes.titlesize": 10, "axes.grid": True, "grid.color": "#dddddd",
     "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False, "svg.fonttype": "none",
+    "axes.spines.right": False, "legend.frameon": False, "svg.fonttype": "none", "svg.hashsalt": "vkattn",
     "figure.constrained_layout.use": True,
 })
 
