@@ -47,11 +47,9 @@ struct DeviceCalls: @unchecked Sendable {
   var vkGetSemaphoreCounterValue: PFN_vkGetSemaphoreCounterValue
   var vkWaitSemaphores: PFN_vkWaitSemaphores
   var vkQueueSubmit: PFN_vkQueueSubmit
-  /// Only of a device that was opened to tell of its pipelines.
+  // Nil where the device was made without their extension.
   var vkGetPipelineExecutablePropertiesKHR: PFN_vkGetPipelineExecutablePropertiesKHR?
-  /// Likewise.
   var vkGetPipelineExecutableStatisticsKHR: PFN_vkGetPipelineExecutableStatisticsKHR?
-  // Nil where the device was made without the extension.
   var vkGetMemoryHostPointerPropertiesEXT: PFN_vkGetMemoryHostPointerPropertiesEXT?
 
   init(
@@ -113,9 +111,7 @@ struct DeviceCalls: @unchecked Sendable {
       "vkGetPipelineExecutablePropertiesKHR", PFN_vkGetPipelineExecutablePropertiesKHR.self)
     vkGetPipelineExecutableStatisticsKHR = try? load(
       "vkGetPipelineExecutableStatisticsKHR", PFN_vkGetPipelineExecutableStatisticsKHR.self)
-    vkGetMemoryHostPointerPropertiesEXT =
-      getProcAddress(device, "vkGetMemoryHostPointerPropertiesEXT").map {
-        unsafeBitCast($0, to: PFN_vkGetMemoryHostPointerPropertiesEXT.self)
-      }
+    vkGetMemoryHostPointerPropertiesEXT = try? load(
+      "vkGetMemoryHostPointerPropertiesEXT", PFN_vkGetMemoryHostPointerPropertiesEXT.self)
   }
 }

@@ -46,21 +46,9 @@ extension MemoryBlock {
     var external = VkExternalMemoryBufferCreateInfo()
     external.sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO
     external.handleTypes = handleType.rawValue
-    var created: VkBuffer?
-    let result = withUnsafePointer(to: external) { external in
-      var info = VkBufferCreateInfo()
-      info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO
-      info.pNext = UnsafeRawPointer(external)
-      info.size = UInt64(byteCount)
-      info.usage = fullUsage
-      info.sharingMode = VK_SHARING_MODE_EXCLUSIVE
-      return logical.calls.vkCreateBuffer(logical.handle, &info, nil, &created)
-    }
-    try logical.check(result, "vkCreateBuffer")
-    guard let created else {
-      throw .callFailed(function: "vkCreateBuffer", result: .initializationFailed)
-    }
-    return created
+    let chain = StructureChain()
+    chain.append(external)
+    return try logical.makeBuffer(byteCount: byteCount, usage: fullUsage, extendedBy: chain)
   }
 
   private static func makeMemory(
@@ -84,29 +72,9 @@ extension MemoryBlock {
     source.sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_HOST_POINTER_INFO_EXT
     source.handleType = handleType
     source.pHostPointer = pointer
-    var allocated: VkDeviceMemory?
-    let result = withUnsafePointer(to: source) { source in
-      var flags = VkMemoryAllocateFlagsInfo()
-      flags.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO
-      flags.pNext = UnsafeRawPointer(source)
-      flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.rawValue
-      return withUnsafePointer(to: flags) { flags in
-        var info = VkMemoryAllocateInfo()
-        info.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO
-        info.pNext = UnsafeRawPointer(flags)
-        info.allocationSize = UInt64(byteCount)
-        info.memoryTypeIndex = UInt32(type)
-        return VulkanResult(
-          logical.calls.vkAllocateMemory(logical.handle, &info, nil, &allocated))
-      }
-    }
-    if result == .outOfDeviceMemory || result == .outOfHostMemory {
-      throw .outOfMemory(requestedBytes: byteCount, purpose: label, result: result)
-    }
-    try logical.check(result, "vkAllocateMemory")
-    guard let allocated else {
-      throw .callFailed(function: "vkAllocateMemory", result: .initializationFailed)
-    }
-    return allocated
+    let chain = StructureChain()
+    chain.append(source)
+    return try logical.allocateMemory(
+      byteCount: UInt64(byteCount), type: type, for: label, extendedBy: chain)
   }
 }

@@ -105,17 +105,8 @@ final class MemoryBlock: @unchecked Sendable {
     _ logical: LogicalDevice, byteCount: Int, purpose: MemoryPurpose, label: String
   ) throws(VulkanError) {
     let calls = logical.calls
-    var bufferInfo = VkBufferCreateInfo()
-    bufferInfo.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO
-    bufferInfo.size = UInt64(byteCount + MemoryPool.readableTailByteCount)
-    bufferInfo.usage = Self.fullUsage
-    bufferInfo.sharingMode = VK_SHARING_MODE_EXCLUSIVE
-    var created: VkBuffer?
-    try logical.check(
-      calls.vkCreateBuffer(logical.handle, &bufferInfo, nil, &created), "vkCreateBuffer")
-    guard let buffer = created else {
-      throw .callFailed(function: "vkCreateBuffer", result: .initializationFailed)
-    }
+    let buffer = try logical.makeBuffer(
+      byteCount: byteCount + MemoryPool.readableTailByteCount, usage: Self.fullUsage)
     var ownsBuffer = true
     defer { if ownsBuffer { calls.vkDestroyBuffer(logical.handle, buffer, nil) } }
 
@@ -127,26 +118,8 @@ final class MemoryBlock: @unchecked Sendable {
       throw .missingFeatures(
         device: logical.capabilities.name, features: ["a memory type for \(purpose) buffers"])
     }
-    var flags = VkMemoryAllocateFlagsInfo()
-    flags.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO
-    flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.rawValue
-    var allocated: VkDeviceMemory?
-    let result = withUnsafePointer(to: flags) { flags in
-      var info = VkMemoryAllocateInfo()
-      info.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO
-      info.pNext = UnsafeRawPointer(flags)
-      info.allocationSize = requirements.size
-      info.memoryTypeIndex = UInt32(type)
-      return VulkanResult(calls.vkAllocateMemory(logical.handle, &info, nil, &allocated))
-    }
-    if result == .outOfDeviceMemory || result == .outOfHostMemory {
-      throw .outOfMemory(
-        requestedBytes: Int(requirements.size), purpose: label, result: result)
-    }
-    try logical.check(result, "vkAllocateMemory")
-    guard let memory = allocated else {
-      throw .callFailed(function: "vkAllocateMemory", result: .initializationFailed)
-    }
+    let memory = try logical.allocateMemory(
+      byteCount: requirements.size, type: type, for: label)
     var ownsMemory = true
     defer { if ownsMemory { calls.vkFreeMemory(logical.handle, memory, nil) } }
 
@@ -228,6 +201,62 @@ final class Allocation: Sendable {
 }
 
 extension LogicalDevice {
+  /// Makes a buffer without memory.
+  ///
+  /// - Parameter chain: structures of extensions.
+  func makeBuffer(
+    byteCount: Int, usage: UInt32, extendedBy chain: StructureChain = StructureChain()
+  ) throws(VulkanError) -> VkBuffer {
+    var info = VkBufferCreateInfo()
+    info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO
+    info.pNext = UnsafeRawPointer(chain.head)
+    info.size = UInt64(byteCount)
+    info.usage = usage
+    info.sharingMode = VK_SHARING_MODE_EXCLUSIVE
+    var created: VkBuffer?
+    let result = withExtendedLifetime(chain) {
+      calls.vkCreateBuffer(handle, &info, nil, &created)
+    }
+    try check(result, "vkCreateBuffer")
+    guard let created else {
+      throw .callFailed(function: "vkCreateBuffer", result: .initializationFailed)
+    }
+    return created
+  }
+
+  /// Allocates memory for a buffer that shaders address.
+  ///
+  /// - Parameters:
+  ///   - type: the memory type's index.
+  ///   - label: what it is for, named in errors.
+  ///   - chain: structures of extensions.
+  func allocateMemory(
+    byteCount: UInt64, type: Int, for label: String,
+    extendedBy chain: StructureChain = StructureChain()
+  ) throws(VulkanError) -> VkDeviceMemory {
+    var flags = VkMemoryAllocateFlagsInfo()
+    flags.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_FLAGS_INFO
+    flags.flags = VK_MEMORY_ALLOCATE_DEVICE_ADDRESS_BIT.rawValue
+    chain.append(flags)
+    var info = VkMemoryAllocateInfo()
+    info.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO
+    info.pNext = UnsafeRawPointer(chain.head)
+    info.allocationSize = byteCount
+    info.memoryTypeIndex = UInt32(type)
+    var allocated: VkDeviceMemory?
+    let result = withExtendedLifetime(chain) {
+      VulkanResult(calls.vkAllocateMemory(handle, &info, nil, &allocated))
+    }
+    if result == .outOfDeviceMemory || result == .outOfHostMemory {
+      throw .outOfMemory(requestedBytes: Int(byteCount), purpose: label, result: result)
+    }
+    try check(result, "vkAllocateMemory")
+    guard let allocated else {
+      throw .callFailed(function: "vkAllocateMemory", result: .initializationFailed)
+    }
+    return allocated
+  }
+
   /// Where shaders find a buffer.
   func address(of buffer: VkBuffer) -> UInt64 {
     var info = VkBufferDeviceAddressInfo()
