@@ -32,6 +32,20 @@ private func inCustom<Result>(
   do { return try body() } catch { throw Failure(error) }
 }
 
+/// Runs `body`, and passes on a failure as what kernels of all families throw.
+private func inFamily<Result>(
+  _ body: () throws(CustomAttentionError) -> Result
+) throws(AttentionError) -> Result {
+  do { return try body() } catch { throw error.asAttentionError }
+}
+
+/// Likewise of asynchronous work.
+private func inFamily<Result>(
+  _ body: () async throws(CustomAttentionError) -> Result
+) async throws(AttentionError) -> Result {
+  do { return try await body() } catch { throw error.asAttentionError }
+}
+
 extension CustomAttentionError {
   /// As what kernels of all families throw.
   fileprivate var asAttentionError: AttentionError {
@@ -237,22 +251,18 @@ struct CustomAttentionFamilyKernel: FamilyKernel {
   }
 
   func record(_ buffers: Buffers, into recorder: Recorder) throws(AttentionError) {
-    do throws(CustomAttentionError) {
+    try inFamily { () throws(CustomAttentionError) in
       try kernel.record(
         buffers.attention, userBuffers: buffers.user, scalars: inputs.scalars, into: recorder)
-    } catch {
-      throw error.asAttentionError
     }
   }
 
   var runner: Runner<Buffers>? {
     { [kernel, inputs] (buffers, progress) async throws(AttentionError) in
-      do throws(CustomAttentionError) {
+      try await inFamily { () async throws(CustomAttentionError) in
         try await kernel.run(
           buffers.attention, userBuffers: buffers.user, scalars: inputs.scalars,
           progress: progress)
-      } catch {
-        throw error.asAttentionError
       }
     }
   }
@@ -293,23 +303,19 @@ struct CustomBlockMapFamilyKernel: FamilyKernel {
   }
 
   func record(_ buffers: Buffers, into recorder: Recorder) throws(AttentionError) {
-    do throws(CustomAttentionError) {
+    try inFamily { () throws(CustomAttentionError) in
       try kernel.record(
         operands: buffers.operands, userBuffers: buffers.user, scalars: inputs.scalars,
         scratch: buffers.scratch, into: recorder)
-    } catch {
-      throw error.asAttentionError
     }
   }
 
   var runner: Runner<Buffers>? {
     { [kernel, inputs] (buffers, progress) async throws(AttentionError) in
-      do throws(CustomAttentionError) {
+      try await inFamily { () async throws(CustomAttentionError) in
         try await kernel.run(
           operands: buffers.operands, userBuffers: buffers.user, scalars: inputs.scalars,
           scratch: buffers.scratch)
-      } catch {
-        throw error.asAttentionError
       }
       progress?(1)
     }
