@@ -193,7 +193,7 @@ struct BenchCommand: AsyncParsableCommand {
     }
     for path in [json, csv].compactMap({ $0 }) { try OutputFile(path).checkWritable() }
     let earlier = try compare.map { try ResultFile(path: $0) }
-    let python = peers ? try PythonInterpreter.find(secondsAtMost: peerTimeout) : nil
+    let python = peers ? try PythonInterpreter.findForPeers(secondsAtMost: peerTimeout) : nil
     let opened = try device.open()
     let ggml = ggml.map {
       GGMLPeer(path: $0, device: opened.capabilities, secondsAtMost: peerTimeout)

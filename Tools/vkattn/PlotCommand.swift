@@ -42,12 +42,12 @@ struct PlotCommand: AsyncParsableCommand {
       throw CommandFailure(
         .wrongInput, "plot runs \(Self.script), which is not here; call it in a checkout")
     }
-    let python = try Self.python()
-    let run = try Self.process(
-      python,
+    let python = try PythonInterpreter.find(
+      importing: "matplotlib", installed: "-r Benchmarks/plots/requirements.txt",
+      secondsAtMost: 120)
+    let run = try PythonInterpreter(program: python.program, secondsAtMost: 600).run(
       [Self.script, "--out", Self.plain(out)] + (byDevice ? ["--by-device"] : [])
-        + files.map(Self.plain)
-    ).run(secondsAtMost: 600)
+        + files.map(Self.plain))
     for line in run.output.split(separator: "\n") { console.print(String(line)) }
     guard !run.timedOut else { throw CommandFailure(.failed, "drawing took more than 600 s") }
     guard run.status == 0 else {
@@ -58,24 +58,4 @@ struct PlotCommand: AsyncParsableCommand {
 
   /// A path that no program takes for an option.
   private static func plain(_ path: String) -> String { path.hasPrefix("-") ? "./\(path)" : path }
-
-  /// A Python with matplotlib.
-  private static func python() throws(CommandFailure) -> String {
-    let named = ProcessInfo.processInfo.environment["VKATTN_PYTHON"]
-    for candidate in named.map({ [$0] }) ?? ["python3", ".venv/bin/python"] {
-      let run = try? process(candidate, ["-c", "import matplotlib"]).run(secondsAtMost: 120)
-      if let run, run.status == 0, !run.timedOut { return candidate }
-    }
-    let what =
-      named.map { "VKATTN_PYTHON is \($0), which cannot import matplotlib" }
-      ?? "no Python with matplotlib found"
-    throw CommandFailure(
-      .wrongInput,
-      "\(what); install it (python3 -m venv .venv && .venv/bin/pip install -r "
-        + "Benchmarks/plots/requirements.txt) or name another Python in VKATTN_PYTHON")
-  }
-
-  private static func process(_ program: String, _ arguments: [String]) -> PeerProcess {
-    PeerProcess(program: "/usr/bin/env", arguments: [program] + arguments)
-  }
 }

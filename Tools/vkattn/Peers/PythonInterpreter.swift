@@ -11,24 +11,34 @@ struct PythonInterpreter {
   /// The folder of the scripts.
   static let scripts = "Benchmarks/peers"
 
-  /// Finds the scripts below the current folder and a Python with PyTorch: the one in VKATTN_PYTHON, else
-  /// python3, else the checkout's `.venv`.
-  static func find(secondsAtMost: Int) throws(CommandFailure) -> PythonInterpreter {
+  /// Finds the scripts of peers below the current folder and a Python with PyTorch.
+  static func findForPeers(secondsAtMost: Int) throws(CommandFailure) -> PythonInterpreter {
     guard FileManager.default.fileExists(atPath: scripts) else {
       throw CommandFailure(
         .wrongInput,
         "--peers runs the scripts of \(scripts), which is not here; call it in a checkout")
     }
+    return try find(importing: "torch", installed: "torch numpy", secondsAtMost: secondsAtMost)
+  }
+
+  /// Finds a Python that can import a module: the one in VKATTN_PYTHON, else python3, else the checkout's `.venv`.
+  ///
+  /// - Parameter packages: what pip installs to bring the module.
+  static func find(
+    importing module: String, installed packages: String, secondsAtMost: Int
+  ) throws(CommandFailure) -> PythonInterpreter {
     let named = ProcessInfo.processInfo.environment["VKATTN_PYTHON"]
     for candidate in named.map({ [$0] }) ?? ["python3", ".venv/bin/python"] {
       let found = PythonInterpreter(program: candidate, secondsAtMost: secondsAtMost)
-      if found.succeeds("import torch") { return found }
+      if found.succeeds("import \(module)") { return found }
     }
+    let what =
+      named.map { "VKATTN_PYTHON is \($0), which cannot import \(module)" }
+      ?? "no Python with \(module) found"
     throw CommandFailure(
       .wrongInput,
-      named.map { "VKATTN_PYTHON is \($0), which cannot import torch" }
-        ?? "no Python with torch found; install it (python3 -m venv .venv && .venv/bin/pip install "
-        + "torch numpy) or name one in VKATTN_PYTHON")
+      "\(what); install it (python3 -m venv .venv && .venv/bin/pip install \(packages)) or name "
+        + "another Python in VKATTN_PYTHON")
   }
 
   /// The libraries that can be compared with a device, and of each other one why not: on a GPU what runs
