@@ -27,7 +27,6 @@ struct PipelinesCommand: AsyncParsableCommand {
   @OptionGroup var device: DeviceOptions
 
   func run() async throws {
-    let console = Console.current
     let workloads = try selection.workloads()
     let capabilities = try device.capabilities()
     guard capabilities.has(.pipelineStatistics) else {
@@ -37,30 +36,14 @@ struct PipelinesCommand: AsyncParsableCommand {
       )
     }
     let tiles = tuning.tuning(for: capabilities)
-    var all: [WorkloadPipelines] = []
-    var failures: [String] = []
-    for workload in workloads {
-      for way in paths.ways(of: workload, on: capabilities) {
-        console.progress(workload.id)
-        do {
-          // A device of its own: its pipelines are this workload's.
-          let opened = try device.open(keepsPipelineStatistics: true, compilesOnly: true)
-          let pipelines = try WorkloadPipelines.compile(
-            workload, on: opened, way.attention, linear: way.linear, tuning: tiles)
-          all.append(pipelines)
-          if !json { for line in pipelines.lines { console.print(line) } }
-        } catch AttentionError.pathUnavailable(_, let reason) {
-          if !json { console.print("skipped: \(workload.id) on \(way.name): \(reason)") }
-        } catch {
-          failures.append("\(workload.id) on \(way.name): \(error)")
-        }
-      }
+    try await paths.report(
+      workloads, on: capabilities, json: json, none: "no workload could be compiled"
+    ) { workload, way in
+      // A device of its own: its pipelines are this workload's.
+      let opened = try device.open(keepsPipelineStatistics: true, compilesOnly: true)
+      return try WorkloadPipelines.compile(
+        workload, on: opened, way.attention, linear: way.linear, tuning: tiles)
     }
-    console.clearProgress()
-    if json { console.print(JSONText.array(all.map(\.json)).text) }
-    for failure in failures { console.error("FAILED: \(failure)") }
-    if !failures.isEmpty { throw CommandFailure(.failed) }
-    if all.isEmpty { throw CommandFailure(.failed, "no workload could be compiled") }
   }
 }
 

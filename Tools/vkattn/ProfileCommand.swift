@@ -33,32 +33,15 @@ struct ProfileCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let console = Console.current
     let workloads = try selection.workloads()
     let opened = try device.open(keepsPipelineStatistics: true)
     let tiles = tuning.tuning(for: opened.capabilities)
-    var profiles: [WorkloadProfile] = []
-    var failures: [String] = []
-    for workload in workloads {
-      for way in paths.ways(of: workload, on: opened.capabilities) {
-        console.progress(workload.id)
-        do {
-          let profile = try await WorkloadProfile.measure(
-            workload, on: opened, way.attention, linear: way.linear, tuning: tiles, count: samples)
-          profiles.append(profile)
-          if !json { for line in profile.lines { console.print(line) } }
-        } catch AttentionError.pathUnavailable(_, let reason) {
-          if !json { console.print("skipped: \(workload.id): \(reason)") }
-        } catch {
-          failures.append("\(workload.id): \(error)")
-        }
-      }
+    try await paths.report(
+      workloads, on: opened.capabilities, json: json, none: "no workload could run"
+    ) { workload, way in
+      try await WorkloadProfile.measure(
+        workload, on: opened, way.attention, linear: way.linear, tuning: tiles, count: samples)
     }
-    console.clearProgress()
-    if json { console.print(JSONText.array(profiles.map(\.json)).text) }
-    for failure in failures { console.error("FAILED: \(failure)") }
-    if !failures.isEmpty { throw CommandFailure(.failed) }
-    if profiles.isEmpty { throw CommandFailure(.failed, "no workload could run") }
   }
 }
 
