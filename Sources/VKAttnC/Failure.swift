@@ -99,7 +99,7 @@ struct Failure: Error {
       case .outOfBounds: .outOfBounds
       case .overlappingCopy: .overlap
       case .wrongDevice: .wrongDevice
-      case .notAdoptable, .missingUsage: .invalidArgument
+      case .notAdoptable, .missingUsage, .notReplayable: .invalidArgument
       case .misaligned: .misaligned
       case .shaderUnavailable, .shaderMismatch: .shader
       case .invalidVariable: .invalidArgument

@@ -44,6 +44,8 @@ public enum VulkanError: Error, Hashable, Sendable {
   case cacheNotWritable(path: String, reason: String)
   /// The recorder was already submitted.
   case alreadySubmitted
+  /// The recorder was not opened for replay.
+  case notReplayable
   /// The waiting task was cancelled; the work on the device goes on to its end.
   case cancelled
   /// The wait ended before the work did; the work goes on.
@@ -100,6 +102,8 @@ extension VulkanError: CustomStringConvertible {
       "cannot keep compiled pipelines in \(path): \(reason); set VKATTN_CACHE to another folder"
     case .alreadySubmitted:
       "the recorder was already submitted; make a new one"
+    case .notReplayable:
+      "the recorder's commands can be submitted once only; open it with makeRecorder(forReplay: true)"
     case .cancelled:
       "the wait was cancelled; the submitted work runs to its end"
     case .timedOut(let seconds):

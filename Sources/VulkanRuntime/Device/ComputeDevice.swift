@@ -147,19 +147,51 @@ public final class ComputeDevice: Sendable {
   ///
   /// - Throws: `missingFeatures` for a device that only compiles, `deviceLost`, or the failed call.
   public func makeRecorder() throws(VulkanError) -> Recorder {
-    try usableQueue().makeRecorder()
+    try makeRecorder(forReplay: false)
+  }
+
+  /// Starts a list of commands.
+  ///
+  /// - Parameter isReplayable: whether the commands may be submitted more than once, as a ``CommandList``.
+  /// - Throws: `missingFeatures` for a device that only compiles, `deviceLost`, or the failed call.
+  public func makeRecorder(forReplay isReplayable: Bool) throws(VulkanError) -> Recorder {
+    try usableQueue().makeRecorder(isReplayable: isReplayable)
+  }
+
+  /// Closes a recorder that was opened for replay; it is used up.
+  ///
+  /// - Throws: `notReplayable`, `alreadySubmitted`, `wrongDevice`, or the failed call.
+  public func makeCommandList(_ recorder: Recorder) throws(VulkanError) -> CommandList {
+    try checkOwn("recorder", recorder.logical)
+    guard recorder.isReplayable else { throw .notReplayable }
+    let (slot, retained) = try recorder.finish()
+    return CommandList(logical, slot: slot, retained: retained)
+  }
+
+  /// Sends a list's commands to the device, again or for the first time.
+  ///
+  /// - Throws: `wrongDevice`, `deviceLost`, `outOfMemory`; `limitExceeded` for a list with timestamps whose last run
+  ///   is under way, because there is one place for each of them.
+  @discardableResult
+  public func submit(_ list: CommandList) throws(VulkanError) -> Submission {
+    try checkOwn("command list", list.logical)
+    return try usableQueue().submit(list)
   }
 
   /// Sends a recorder's commands to the device; the recorder is used up.
   ///
   /// - Throws: `alreadySubmitted`, `wrongDevice`, `deviceLost`, `outOfMemory`.
+  @discardableResult
   public func submit(_ recorder: Recorder) throws(VulkanError) -> Submission {
-    guard recorder.logical === logical else {
-      throw .wrongDevice(
-        what: "recorder", expected: capabilities.name,
-        actual: recorder.logical.capabilities.name)
-    }
+    try checkOwn("recorder", recorder.logical)
     return try usableQueue().submit(recorder)
+  }
+
+  private func checkOwn(_ what: String, _ other: LogicalDevice) throws(VulkanError) {
+    guard other === logical else {
+      throw .wrongDevice(
+        what: what, expected: capabilities.name, actual: other.capabilities.name)
+    }
   }
 
   /// The pipeline of a description, compiled on first use and shared from then on.

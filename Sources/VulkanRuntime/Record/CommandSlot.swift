@@ -2,7 +2,7 @@ internal import CVulkan
 
 /// A command buffer with its pool and its timestamps, used again once its work is done.
 final class CommandSlot: @unchecked Sendable {
-  // Unchecked: owned by one recorder, then by one submission, then by the free list.
+  // Unchecked: owned by one recorder, then by one submission or command list, then by the free list.
   private let logical: LogicalDevice
   private let pool: VkCommandPool
   let commands: VkCommandBuffer
@@ -47,13 +47,18 @@ final class CommandSlot: @unchecked Sendable {
   }
 
   /// Empties the command buffer and opens it for recording.
-  func begin() throws(VulkanError) {
+  ///
+  /// - Parameter isReplayable: whether it will be submitted more than once, also while it runs.
+  func begin(isReplayable: Bool) throws(VulkanError) {
     timestampCount = 0
     try logical.check(
       logical.calls.vkResetCommandPool(logical.handle, pool, 0), "vkResetCommandPool")
     var info = VkCommandBufferBeginInfo()
     info.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO
-    info.flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT.rawValue
+    info.flags =
+      isReplayable
+      ? VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT.rawValue
+      : VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT.rawValue
     try logical.check(
       logical.calls.vkBeginCommandBuffer(commands, &info), "vkBeginCommandBuffer")
   }

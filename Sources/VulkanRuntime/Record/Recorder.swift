@@ -20,9 +20,11 @@ public struct WorkgroupCount: Sendable, Hashable {
 /// A list of commands for the device, appended to by kernels and submitted by the caller.
 ///
 /// A recorder belongs to one task. It keeps the buffers and pipelines that it names alive until its
-/// work is done.
+/// work is done. It is used up by its submission; one that was opened for replay can become a ``CommandList`` instead.
 public final class Recorder {
   let logical: LogicalDevice
+  /// Whether its commands may be submitted more than once.
+  let isReplayable: Bool
   private(set) var slot: CommandSlot?
   private var tracker = BarrierTracker()
   private(set) var retained: [any AnyObject & Sendable] = []
@@ -38,10 +40,13 @@ public final class Recorder {
     VK_ACCESS_SHADER_READ_BIT.rawValue | VK_ACCESS_SHADER_WRITE_BIT.rawValue
     | VK_ACCESS_TRANSFER_READ_BIT.rawValue | VK_ACCESS_TRANSFER_WRITE_BIT.rawValue
 
-  init(_ logical: LogicalDevice, slot: CommandSlot) throws(VulkanError) {
+  init(
+    _ logical: LogicalDevice, slot: CommandSlot, isReplayable: Bool = false
+  ) throws(VulkanError) {
     self.logical = logical
     self.slot = slot
-    try slot.begin()
+    self.isReplayable = isReplayable
+    try slot.begin(isReplayable: isReplayable)
     // Submissions to one queue start in order but may overlap: what earlier ones wrote must be
     // visible here.
     barrier(

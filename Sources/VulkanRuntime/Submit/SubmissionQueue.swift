@@ -7,9 +7,21 @@ final class SubmissionQueue: @unchecked Sendable {
   // Unchecked: the semaphore is set once in `init`, all else is behind the lock.
   private struct InFlight {
     let value: UInt64
-    let slot: CommandSlot
+    let work: Work
     let record: SubmissionRecord
-    let retained: [any AnyObject & Sendable]
+  }
+
+  /// What runs, with all that it keeps alive.
+  private enum Work {
+    case once(CommandSlot, retained: [any AnyObject & Sendable])
+    case replayed(CommandList)
+
+    var slot: CommandSlot {
+      switch self {
+      case .once(let slot, _): slot
+      case .replayed(let list): list.slot
+      }
+    }
   }
 
   private struct Waiter {
@@ -63,27 +75,45 @@ final class SubmissionQueue: @unchecked Sendable {
   }
 
   /// A recorder with a command buffer that is free.
-  func makeRecorder() throws(VulkanError) -> Recorder {
+  func makeRecorder(isReplayable: Bool) throws(VulkanError) -> Recorder {
     try logical.checkAlive("recording")
     try collect()
-    let slot = state.withLock { $0.freeSlots.popLast() }
-    if let slot { return try Recorder(logical, slot: slot) }
-    return try Recorder(logical, slot: CommandSlot(logical))
+    let free = state.withLock { $0.freeSlots.popLast() }
+    let slot: CommandSlot
+    if let free { slot = free } else { slot = try CommandSlot(logical) }
+    return try Recorder(logical, slot: slot, isReplayable: isReplayable)
   }
 
   /// Sends a recorder's commands to the device.
   func submit(_ recorder: Recorder) throws(VulkanError) -> Submission {
     try logical.checkAlive("submission")
     let (slot, retained) = try recorder.finish()
+    return try submit(.once(slot, retained: retained))
+  }
+
+  /// Sends a list's commands to the device once more.
+  func submit(_ list: CommandList) throws(VulkanError) -> Submission {
+    try logical.checkAlive("submission")
+    // Reads the timestamps of the last run, if that is done.
+    try collect()
+    return try submit(.replayed(list))
+  }
+
+  private func submit(_ work: Work) throws(VulkanError) -> Submission {
     let record = SubmissionRecord()
     // The app's lock outside of ours: an app may hold its own, recursive one while it submits here.
     let value = try logical.withQueue { () throws(VulkanError) in
       try state.withLock { (state) throws(VulkanError) -> UInt64 in
+        if case .replayed(let list) = work, list.slot.timestampCount > 0,
+          state.inFlight.contains(where: { $0.work.slot === list.slot })
+        {
+          throw .limitExceeded(
+            what: "runs at a time of a command list with timestamps", requested: 2, allowed: 1)
+        }
         let value = state.lastValue + 1
-        try submit(slot.commands, signalling: value)
+        try submit(work.slot.commands, signalling: value)
         state.lastValue = value
-        state.inFlight.append(
-          InFlight(value: value, slot: slot, record: record, retained: retained))
+        state.inFlight.append(InFlight(value: value, work: work, record: record))
         return value
       }
     }
@@ -255,8 +285,8 @@ final class SubmissionQueue: @unchecked Sendable {
       // In the order of submission. Taken out first: where reading fails, the slot is dropped.
       while let finished = state.inFlight.first, finished.value <= value {
         state.inFlight.removeFirst()
-        finished.record.timestamps = try finished.slot.readTimestamps()
-        state.freeSlots.append(finished.slot)
+        finished.record.timestamps = try finished.work.slot.readTimestamps()
+        if case .once(let slot, _) = finished.work { state.freeSlots.append(slot) }
       }
     }
   }

@@ -56,6 +56,7 @@ import Testing
       (.shaderMismatch(name: "s", reason: "no constant X"), ["s", "no constant X"]),
       (.cacheNotWritable(path: "/p", reason: "full"), ["/p", "full", "VKATTN_CACHE"]),
       (.alreadySubmitted, ["submitted", "new"]),
+      (.notReplayable, ["once", "forReplay"]),
       (.cancelled, ["cancelled"]),
       (.timedOut(seconds: 1.5), ["1.5", "running"]),
     ] as [(VulkanError, [String])])
