@@ -26,6 +26,15 @@ public struct CustomDecode: Sendable {
   public struct Step: Sendable {
     let step: DecodeStep
     let functions: [CustomFunction]
+
+    /// The step for layers that are recorded once and run again and again, as of `DecodeStep`.
+    ///
+    /// - Throws: `CustomAttentionError.attention` where schedules of the plan have no bound that can be counted.
+    public func forReplay() throws(CustomAttentionError) -> Step {
+      Step(
+        step: try wrappingAttentionErrors { () throws(AttentionError) in try step.forReplay() },
+        functions: functions)
+    }
   }
 
   /// Plans a request, compiles its shader with the modifications and prepares its pipelines.
@@ -116,12 +125,31 @@ public struct CustomDecode: Sendable {
   public func record(
     _ buffers: DecodeBuffers, step: Step, into recorder: Recorder
   ) throws(CustomAttentionError) {
+    try check(step)
+    try wrappingAttentionErrors { () throws(AttentionError) in
+      try kernel.record(buffers, step: step.step, into: recorder)
+    }
+  }
+
+  /// Appends the upload of another schedule in the place of a step's, as `DecodeKernel.update`; what the modifications
+  /// read stays.
+  ///
+  /// - Throws: `CustomAttentionError.invalidInputs` for a step of other modifications, or `attention`, before
+  ///   anything is appended.
+  public func update(
+    _ step: Step, to schedule: LeanSchedule, pages table: CachePageTable? = nil,
+    into recorder: Recorder
+  ) throws(CustomAttentionError) {
+    try check(step)
+    try wrappingAttentionErrors { () throws(AttentionError) in
+      try kernel.update(step.step, to: schedule, pages: table, into: recorder)
+    }
+  }
+
+  private func check(_ step: Step) throws(CustomAttentionError) {
     guard step.functions == functions else {
       throw .invalidInputs(
         reason: "the step was prepared with other modifications; prepare one with these")
-    }
-    try wrappingAttentionErrors { () throws(AttentionError) in
-      try kernel.record(buffers, step: step.step, into: recorder)
     }
   }
 }

@@ -190,6 +190,27 @@ struct CustomDecodeTests {
     ) { try prepare(["a": workspace], ["s": .float(0)]) }
     try decode.record(tensors.buffers, step: step, into: recorder)
     try await device.submit(recorder).completed()
-    #expect(try await tensors.read(.f32, on: device).0.allSatisfy { $0.isFinite })
+    let anew = try await tensors.read(.f32, on: device).0
+    #expect(anew.allSatisfy { $0.isFinite })
+
+    // Recorded once with nothing to attend to, then run with the lengths.
+    let whole = try device.makeBuffer(
+      byteCount: #require(decode.plan.maxWorkspaceByteCount), label: "workspace")
+    let first = try device.makeRecorder()
+    let replayed = try decode.prepare(
+      decode.plan.schedule(lengths: Self.lengths.map { _ in 0 }), userBuffers: ["a": buffer],
+      scalars: ["s": .float(0)], workspace: whole, into: first
+    ).forReplay()
+    let layers = try device.makeRecorder(forReplay: true)
+    try decode.record(tensors.buffers, step: replayed, into: layers)
+    #expect(
+      reason { () throws(CustomAttentionError) in
+        try other.update(replayed, to: schedule, into: first)
+      }?.contains("other modifications") == true)
+    try decode.update(replayed, to: schedule, into: first)
+    try first.fill(tensors.buffers.output, with: 0x7FC0_0000)
+    try device.submit(first)
+    try await device.submit(device.makeCommandList(layers)).completed()
+    expectSameBits(try await tensors.read(.f32, on: device).0, anew, "o")
   }
 }

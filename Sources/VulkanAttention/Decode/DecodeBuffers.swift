@@ -78,7 +78,7 @@ public struct DecodeBuffers: Sendable {
       try bound.bind(
         "logSumExp", logSumExp, bytes: attention.logSumExpByteCount, isWritten: true)
     }
-    try bound.bind("workspace", step.workspace, bytes: step.layout.byteCount, isWritten: true)
+    try bound.bind("workspace", step.workspace, bytes: step.workspaceByteCount, isWritten: true)
     for (index, buffer) in step.inputs.enumerated() {
       try bound.bind("operand \(index)", buffer, bytes: buffer.byteCount, alignment: 1)
     }

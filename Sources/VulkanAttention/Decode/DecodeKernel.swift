@@ -11,14 +11,75 @@ public enum DecodePages: Sendable {
 
 /// What the layers of one step share, made by ``DecodeKernel/prepare(_:pages:operands:rotations:workspace:into:)``:
 /// lengths, pages and work list in the workspace. It stays valid until the workspace is prepared anew.
+///
+/// One made by ``forReplay()`` serves later steps as well: the layers are recorded once, into a
+/// ``/VulkanRuntime/CommandList``, and ``DecodeKernel/update(_:to:pages:into:)`` replaces lengths and work list
+/// before each run of it.
 public struct DecodeStep: Sendable {
   let plan: DecodePlan
   let layout: DecodeWorkspaceLayout
   let workspace: DeviceBuffer
-  let groupCount: Int
-  let mergeCount: Int
+  /// Workgroups of a layer's dispatch.
+  private(set) var groupCount: Int
+  /// Problems that a layer's second dispatch merges.
+  private(set) var mergeCount: Int
+  /// What it was prepared from, but for the schedule.
+  let sources: DecodeStepSources
   /// Buffers beside the workspace that the kernel reads.
   let inputs: [DeviceBuffer]
+  /// Whether layers that are recorded with it compute whatever the workspace says when they run.
+  private(set) var isForReplay = false
+
+  init(
+    plan: DecodePlan, layout: DecodeWorkspaceLayout, workspace: DeviceBuffer,
+    schedule: LeanSchedule, sources: DecodeStepSources, inputs: [DeviceBuffer]
+  ) {
+    self.plan = plan
+    self.layout = layout
+    self.workspace = workspace
+    groupCount = schedule.groupCount
+    mergeCount = schedule.mergeCount
+    self.sources = sources
+    self.inputs = inputs
+  }
+
+  /// The step for layers that are recorded once and run again and again, each time with the schedule that was
+  /// uploaded last.
+  ///
+  /// Its layers are dispatched for as many workgroups as any schedule of the plan has; those without work end at
+  /// once. Give it a workspace of ``DecodePlan/maxWorkspaceByteCount`` bytes, so that every later schedule fits.
+  ///
+  /// - Throws: `AttentionError.tooLarge` where schedules of the plan have no bound that can be counted.
+  public func forReplay() throws(AttentionError) -> DecodeStep {
+    guard let most = plan.scheduleBounds else { throw .tooLarge(tensor: "the schedule") }
+    var step = self
+    step.groupCount = most.groups
+    step.mergeCount = most.merges
+    step.isForReplay = true
+    return step
+  }
+
+  /// The part of the workspace that a layer may touch, in bytes from its start.
+  var workspaceByteCount: Int { isForReplay ? workspace.byteCount : layout.byteCount }
+
+  /// What a layer does with the workspace.
+  func accesses() throws(VulkanError) -> (attention: [BufferAccess], merge: [BufferAccess]) {
+    // Where the parts lie changes with the schedule.
+    if isForReplay { return ([.readWrite(workspace)], [.read(workspace)]) }
+    let uploaded = try workspace.slice(0..<layout.uploadByteCount)
+    if layout.partials.isEmpty { return ([.read(uploaded)], []) }
+    let partials = try workspace.slice(layout.partials)
+    return ([.read(uploaded), .write(partials)], [.read(uploaded), .read(partials)])
+  }
+}
+
+/// What a step is prepared from beside its schedule.
+struct DecodeStepSources: Sendable {
+  var pages: DecodePages?
+  var operands: [AttentionOperand.Kind: DeviceBuffer]
+  var rotations: DeviceBuffer?
+  /// What a user's modifications read.
+  var custom: CustomInputs?
 }
 
 /// Lean decode attention on one device, ready to be recorded.
@@ -100,6 +161,57 @@ public final class DecodeKernel: Sendable {
     operands: [AttentionOperand.Kind: DeviceBuffer], rotations: DeviceBuffer?,
     custom: CustomInputs?, workspace: DeviceBuffer, into recorder: Recorder
   ) throws(AttentionError) -> DecodeStep {
+    try upload(
+      schedule,
+      DecodeStepSources(pages: pages, operands: operands, rotations: rotations, custom: custom),
+      workspace: workspace, into: recorder)
+  }
+
+  /// Appends the upload of another schedule in the place of a step's, which what was recorded with the step computes
+  /// from then on.
+  ///
+  /// - Parameters:
+  ///   - step: of this plan, made by ``DecodeStep/forReplay()``. Operands, rotations and device pages stay those that
+  ///     it was prepared with.
+  ///   - schedule: of the plan, for the next lengths.
+  ///   - table: pages in the place of the table that the step was prepared with; nil keeps that.
+  ///   - recorder: what the upload is appended to. A run of the layers that was submitted before it sees the
+  ///     schedule before.
+  /// - Throws: `invalidArgument` for a step of one schedule or another plan, and as
+  ///   ``prepare(_:pages:operands:rotations:workspace:into:)``, before anything is appended.
+  public func update(
+    _ step: DecodeStep, to schedule: LeanSchedule, pages table: CachePageTable? = nil,
+    into recorder: Recorder
+  ) throws(AttentionError) {
+    try check(step)
+    guard step.isForReplay else {
+      throw .invalidArgument(
+        name: "step", value: "of one schedule", allowed: "a step made by forReplay()")
+    }
+    var sources = step.sources
+    if let table {
+      guard case .table = sources.pages else {
+        throw .invalidArgument(
+          name: "pages", value: "a table",
+          allowed: "nil, because the step was not prepared with a table")
+      }
+      sources.pages = .table(table)
+    }
+    _ = try upload(schedule, sources, workspace: step.workspace, into: recorder)
+  }
+
+  private func check(_ step: DecodeStep) throws(AttentionError) {
+    guard step.plan == plan else {
+      throw .invalidArgument(
+        name: "step", value: "of another plan", allowed: "a step of the kernel's plan")
+    }
+  }
+
+  private func upload(
+    _ schedule: LeanSchedule, _ sources: DecodeStepSources, workspace: DeviceBuffer,
+    into recorder: Recorder
+  ) throws(AttentionError) -> DecodeStep {
+    let (operands, rotations, custom) = (sources.operands, sources.rotations, sources.custom)
     let attention = request.attention
     guard schedule.sequences.count == attention.batchSize,
       schedule.keyHeads == request.keyCache.heads * plan.rowTiles,
@@ -118,7 +230,7 @@ public final class DecodeKernel: Sendable {
     }
     var bound = BoundBuffers(on: device)
     var inputs: [DeviceBuffer] = []
-    let table = try checkPages(pages, schedule, &bound, &inputs)
+    let table = try checkPages(sources.pages, schedule, &bound, &inputs)
     let layout = DecodeWorkspaceLayout(
       plan, schedule, pageIndexCount: table.map { $0.indices.count } ?? 0)
     let memory = try bound.bind(
@@ -154,7 +266,7 @@ public final class DecodeKernel: Sendable {
     var pageStarts: UInt64 = 0
     var pageIndices: UInt64 = 0
     var pageIndexCount = 0
-    switch pages {
+    switch sources.pages {
     case .none: break
     case .table(let table):
       pageStarts = memory.address + UInt64(layout.pageStarts.lowerBound)
@@ -173,8 +285,8 @@ public final class DecodeKernel: Sendable {
       try recorder.upload(bytes, to: memory)
     }
     return DecodeStep(
-      plan: plan, layout: layout, workspace: memory, groupCount: schedule.groupCount,
-      mergeCount: schedule.mergeCount, inputs: inputs)
+      plan: plan, layout: layout, workspace: workspace, schedule: schedule, sources: sources,
+      inputs: inputs)
   }
 
   /// The page table that is uploaded, if one is.
@@ -236,30 +348,25 @@ public final class DecodeKernel: Sendable {
   public func record(
     _ buffers: DecodeBuffers, step: DecodeStep, into recorder: Recorder
   ) throws(AttentionError) {
-    guard step.plan == plan else {
-      throw .invalidArgument(
-        name: "step", value: "of another plan", allowed: "a step of the kernel's plan")
-    }
+    try check(step)
     try buffers.check(for: plan, step: step, on: device)
     try wrappingDeviceErrors { () throws(VulkanError) in
-      let workspace = step.workspace
-      let uploaded = try workspace.slice(0..<step.layout.uploadByteCount)
-      let partials =
-        step.layout.partials.isEmpty ? nil : try workspace.slice(step.layout.partials)
+      let own = try step.accesses()
       var results: [BufferAccess] = [.write(buffers.output)]
       if request.attention.returnsLogSumExp, let logSumExp = buffers.logSumExp {
         results.append(.write(logSumExp))
       }
-      let inputs = (step.inputs + [uploaded]).map { BufferAccess.read($0) }
-      let push = DecodePushConstants(request, buffers, block: workspace.address, firstGroup: 0)
+      let inputs = step.inputs.map { BufferAccess.read($0) }
+      let push = DecodePushConstants(
+        request, buffers, block: step.workspace.address, firstGroup: 0)
       try recorder.dispatch(
         pipeline, pushConstants: push, groups: groups(step.groupCount),
-        accesses: results + inputs + [.read(buffers.query)] + buffers.caches.map { .read($0) }
-          + (partials.map { [.write($0)] } ?? []))
-      if step.mergeCount > 0, let partials {
+        accesses: results + inputs + own.attention + [.read(buffers.query)]
+          + buffers.caches.map { .read($0) })
+      if step.mergeCount > 0 {
         try recorder.dispatch(
           mergePipeline, pushConstants: push, groups: groups(step.mergeCount * plan.tile.rows),
-          accesses: results + inputs + [.read(partials)])
+          accesses: results + inputs + own.merge)
       }
     }
   }

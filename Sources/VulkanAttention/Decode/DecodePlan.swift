@@ -193,36 +193,37 @@ public struct DecodePlan: Sendable, Hashable {
   /// The most bytes of working memory that any step of the plan needs, with page lists that name each
   /// place of a sequence once; nil where that is more than can be counted.
   public var maxWorkspaceByteCount: Int? {
+    guard let most = scheduleBounds else { return nil }
+    let attention = request.attention
+    let cache = request.keyCache.arrangement
+    let pagesEach =
+      cache.kind == .paged ? ceilingDivide(attention.keyTokens, cache.blockTokens) : 0
+    let pageIndices = attention.batchSize.multipliedReportingOverflow(by: pagesEach)
+    if pageIndices.overflow || most.slots > (1 << 40) / slotByteCount { return nil }
+    return DecodeWorkspaceLayout(
+      self, segmentCount: most.segments, groupCount: most.groups, mergeCount: most.merges,
+      slotCount: most.slots, pageIndexCount: pageIndices.partialValue
+    ).byteCount
+  }
+
+  /// The most that any schedule of the plan has of each; nil where that is more than can be counted.
+  var scheduleBounds: (segments: Int, groups: Int, merges: Int, slots: Int)? {
     let attention = request.attention
     let problems = attention.batchSize.multipliedReportingOverflow(
       by: request.keyCache.heads * rowTiles)
     if problems.overflow { return nil }
     let problemCount = problems.partialValue
-    let segments: Int
-    let merges: Int
-    let slots: Int
     switch mode {
     case .lean(let groups):
-      segments = problemCount + groups
-      merges = min(problemCount, groups)
-      slots = groups + merges
+      let merges = min(problemCount, groups)
+      return (problemCount + groups, groups, merges, groups + merges)
     case .fixed(let tokens):
       let splits = ceilingDivide(attention.keyTokens, tokens) + 1
-      let all = problemCount.multipliedReportingOverflow(by: splits)
-      if all.overflow { return nil }
-      segments = all.partialValue
-      merges = problemCount
-      slots = segments
+      let segments = problemCount.multipliedReportingOverflow(by: splits)
+      if segments.overflow { return nil }
+      let count = segments.partialValue
+      return (count, max(count, 1), problemCount, count)
     }
-    let cache = request.keyCache.arrangement
-    let pagesEach =
-      cache.kind == .paged ? ceilingDivide(attention.keyTokens, cache.blockTokens) : 0
-    let pageIndices = attention.batchSize.multipliedReportingOverflow(by: pagesEach)
-    if pageIndices.overflow || slots > (1 << 40) / slotByteCount { return nil }
-    return DecodeWorkspaceLayout(
-      self, segmentCount: segments, groupCount: max(segments, 1), mergeCount: merges,
-      slotCount: slots, pageIndexCount: pageIndices.partialValue
-    ).byteCount
   }
 
   /// The bytes of a partial result.

@@ -189,16 +189,49 @@ struct ArticleSampleTests {
       try await device.submit(recorder).completed()
     }
 
-    // Each sequence's last keys are the new ones, once for each step.
+    let first = try device.makeRecorder()
+    let replayed = try decode.prepare(
+      schedule, pages: .device(indptr: pageStarts, indices: pages), workspace: workspace,
+      into: first
+    ).forReplay()
+    try device.submit(first)
+    let recorder = try device.makeRecorder(forReplay: true)
+    for layer in layers {
+      // … likewise, with the step `replayed` …
+      try append.record(
+        CacheAppendBuffers(
+          key: key, value: value, sequences: sequences, positions: positions,
+          cache: CacheBuffers(
+            key: CacheTensorBuffers(layer.keys), value: CacheTensorBuffers(layer.values),
+            pageTable: CachePageTableBuffers(indptr: pageStarts, indices: pages))),
+        into: recorder)
+      try decode.record(
+        DecodeBuffers(
+          query: query, keyCache: layer.keys, valueCache: layer.values, output: output),
+        step: replayed, into: recorder)
+    }
+    let wholeStep = try device.makeCommandList(recorder)
+    for _ in 0..<steps {
+      lengths = lengths.map { $0 + 1 }
+      _ = try decode.plan.update(&schedule, lengths: lengths)
+      let upload = try device.makeRecorder()
+      try upload.update(
+        positions, with: lengths.flatMap { withUnsafeBytes(of: Int32($0 - 1)) { Array($0) } })
+      try decode.update(replayed, to: schedule, into: upload)
+      try device.submit(upload)
+      try await device.submit(wholeStep).completed()
+    }
+
+    // Each sequence's last keys are the new ones, once for each step of either kind.
     var (keys, values) = (old.keys.exact, old.values.exact)
     for (b, length) in lengths.enumerated() {
-      for place in length - steps..<length {
+      for place in length - 2 * steps..<length {
         let row = (b * 512 + place) * 128
         keys.replaceSubrange(row..<row + 128, with: new.key.exact[b * 128..<(b + 1) * 128])
         values.replaceSubrange(row..<row + 128, with: new.value.exact[b * 128..<(b + 1) * 128])
       }
     }
-    #expect(lengths == [22, 35])
+    #expect(lengths == [24, 37])
     var options = AttentionOptions()
     options.causal = true
     options.kvLengths = lengths

@@ -262,4 +262,96 @@ import Testing
     #expect(problems == [])
     expectClose(result.output, to: problem.expected().o, within: 1e-5, "o")
   }
+
+  /// Layers that are recorded once give what layers that are recorded anew give, to the last bit, whatever the
+  /// lengths of the step; with pages in a table, in device memory and without.
+  @Test(arguments: paths)
+  func replayedLayersGiveTheSameBits(_ path: AttentionPath) async throws {
+    let device = try TestDevice.shared()
+    for (kind, mode) in [
+      (CacheArrangement.Kind.contiguous, LeanSchedule.Mode?.none),
+      (.contiguous, .lean(groups: 29)), (.contiguous, .fixed(tokensPerSplit: 256)),
+      (.paged, .lean(groups: 5)),
+    ] {
+      let problem = try small(lengths: [300, 0, 700]) {
+        $0.kind = kind
+        if kind == .paged { $0.blockTokens = 16 }
+      }.problem()
+      let kernel = try DecodeKernel(problem.request, on: device, path: path, mode: mode)
+      let most = try #require(kernel.plan.maxWorkspaceByteCount)
+      let workspace = try device.makeBuffer(byteCount: most, label: "workspace")
+      // Recorded with the shortest of all.
+      var schedule = try kernel.plan.schedule(lengths: [0, 0, 1])
+      let tensors = try await DecodeTensors(problem, for: kernel.plan, schedule, on: device)
+      let recorder = try device.makeRecorder(forReplay: true)
+      let first = try device.makeRecorder()
+      let step = try kernel.prepare(
+        schedule, pages: problem.pages.map { .table($0) }, workspace: workspace, into: first
+      ).forReplay()
+      for _ in 0..<2 { try kernel.record(tensors.buffers, step: step, into: recorder) }
+      let layers = try device.makeCommandList(recorder)
+      try device.submit(first)
+      for lengths in [[0, 0, 1], [300, 0, 700], [17, 0, 0], [0, 0, 0], [299, 0, 257]] {
+        _ = try kernel.plan.update(&schedule, lengths: lengths)
+        let upload = try device.makeRecorder()
+        try kernel.update(step, to: schedule, pages: problem.pages, into: upload)
+        try device.submit(upload)
+        try await device.submit(layers).completed()
+        let replayed = try await device.download(Float.self, from: tensors.buffers.output)
+
+        let anew = try await DecodeTensors(problem, for: kernel.plan, schedule, on: device)
+        let second = try device.makeRecorder()
+        let own = try kernel.prepare(
+          schedule, pages: problem.pages.map { .table($0) }, workspace: anew.workspace,
+          into: second)
+        try kernel.record(anew.buffers, step: own, into: second)
+        try await device.submit(second).completed()
+        let expected = try await device.download(Float.self, from: anew.buffers.output)
+        expectSameBits(replayed, expected, "\(kind), \(String(describing: mode)), \(lengths)")
+        #expect(lengths == [0, 0, 0] || expected.contains { $0 != 0 })
+      }
+    }
+  }
+
+  @Test func updatesOfStepsThatAreNotForReplayAreRefused() async throws {
+    let device = try TestDevice.shared()
+    let problem = try small(lengths: [300, 100]).problem()
+    let kernel = try DecodeKernel(problem.request, on: device)
+    let schedule = try kernel.plan.schedule(lengths: [299, 99])
+    let recorder = try device.makeRecorder()
+    let workspace = try device.makeBuffer(
+      byteCount: kernel.plan.workspaceByteCount(for: schedule), label: "workspace")
+    let step = try kernel.prepare(schedule, workspace: workspace, into: recorder)
+    #expect(
+      throws: AttentionError.invalidArgument(
+        name: "step", value: "of one schedule", allowed: "a step made by forReplay()")
+    ) { try kernel.update(step, to: schedule, into: recorder) }
+    let table = try CachePageTable(
+      pageSize: 16, pageCount: 1, indptr: [0, 1, 1], indices: [0], lastPageLengths: [1, 0])
+    #expect(
+      throws: AttentionError.invalidArgument(
+        name: "pages", value: "a table",
+        allowed: "nil, because the step was not prepared with a table")
+    ) { try kernel.update(step.forReplay(), to: schedule, pages: table, into: recorder) }
+    let other = try DecodeKernel(problem.request, on: device, mode: .lean(groups: 77))
+    #expect(
+      throws: AttentionError.invalidArgument(
+        name: "step", value: "of another plan", allowed: "a step of the kernel's plan")
+    ) {
+      try other.update(
+        step.forReplay(), to: other.plan.schedule(lengths: [1, 1]), into: recorder)
+    }
+    // A workspace that was made for the first lengths is too small for others.
+    let small = try DecodeKernel(problem.request, on: device, mode: .lean(groups: 64))
+    let short = try small.plan.schedule(lengths: [1, 0])
+    let bytes = small.plan.workspaceByteCount(for: short)
+    let tight = try device.makeBuffer(byteCount: bytes, label: "workspace")
+    let replayed = try small.prepare(short, workspace: tight, into: recorder).forReplay()
+    let long = try small.plan.schedule(lengths: [300, 100])
+    #expect(
+      throws: AttentionError.bufferTooSmall(
+        tensor: "workspace", requiredBytes: small.plan.workspaceByteCount(for: long),
+        availableBytes: bytes)
+    ) { try small.update(replayed, to: long, into: recorder) }
+  }
 }
