@@ -30,10 +30,10 @@
  * is allowed. Results are written only by calls that succeed. Nothing here ends the process.
  *
  * Threads. Every function may be called on any thread, at any time, except from inside of a callback
- * (VKATTN_IN_CALLBACK). Devices, buffers, plans, kernels, steps and submissions can be shared. A recorder
- * is one thread's at a time: a call that finds another thread inside returns VKATTN_BUSY. The bytes of a
- * buffer are the caller's to order: do not upload, download or touch mapped memory that submitted work
- * uses.
+ * (VKATTN_IN_CALLBACK). Devices, buffers, plans, kernels, steps, command lists and submissions can be
+ * shared. A recorder is one thread's at a time: a call that finds another thread inside returns
+ * VKATTN_BUSY. The bytes of a buffer are the caller's to order: do not upload, download or touch mapped
+ * memory that submitted work uses.
  *
  * Structures. Those with a field struct_size begin with it: set it to sizeof, as VKATTN_INIT does with
  * all else 0, and 0 is every field's default. A later version adds fields at the end only. The library
@@ -145,6 +145,7 @@ typedef struct vkattn_kernel_handle *vkattn_kernel;
 typedef struct vkattn_recorder_handle *vkattn_recorder;
 typedef struct vkattn_submission_handle *vkattn_submission;
 typedef struct vkattn_step_handle *vkattn_step;
+typedef struct vkattn_command_list_handle *vkattn_command_list;
 
 /* --------------------------------------------------------------- Devices */
 
@@ -926,6 +927,17 @@ VKATTN_API vkattn_status vkattn_decode_workspace_byte_count(vkattn_plan plan,
 VKATTN_API vkattn_status vkattn_recorder_prepare_step(vkattn_recorder recorder, vkattn_kernel kernel,
                                                       const vkattn_step_info *info,
                                                       vkattn_step *step);
+/* Likewise, for layers that are recorded once, into a command list, and run again and again: each run computes the
+ * lengths that were uploaded last. Bind a WORKSPACE of vkattn_plan_byte_count(…, VKATTN_TENSOR_WORKSPACE, …) bytes, so
+ * that all lengths fit. */
+VKATTN_API vkattn_status vkattn_recorder_prepare_replay_step(vkattn_recorder recorder,
+                                                             vkattn_kernel kernel,
+                                                             const vkattn_step_info *info,
+                                                             vkattn_step *step);
+/* Appends the upload of other lengths, and pages where the step was prepared with pages on the host (NULL: those
+ * again), in the place of such a step's. info has no bindings: the step keeps what it was prepared with. */
+VKATTN_API vkattn_status vkattn_recorder_update_step(vkattn_recorder recorder, vkattn_kernel kernel,
+                                                     vkattn_step step, const vkattn_step_info *info);
 /* Appends the attention of one layer. */
 VKATTN_API vkattn_status vkattn_recorder_record_layer(vkattn_recorder recorder, vkattn_kernel kernel,
                                                       vkattn_step step,
@@ -1556,6 +1568,20 @@ VKATTN_API vkattn_status vkattn_recorder_submit(vkattn_recorder recorder,
                                                 vkattn_submission *submission);
 /* Frees a recorder; what was not submitted is dropped. */
 VKATTN_API vkattn_status vkattn_recorder_free(vkattn_recorder recorder);
+
+/* Starts commands that can become a command list, to be submitted more than once. */
+VKATTN_API vkattn_status vkattn_recorder_create_for_replay(vkattn_device device,
+                                                           vkattn_recorder *recorder);
+/* Closes such a recorder, which is used up and only to be freed. The commands name the same buffers in
+ * every run; what changes is what lies in them. */
+VKATTN_API vkattn_status vkattn_command_list_create(vkattn_recorder recorder,
+                                                    vkattn_command_list *list);
+/* Sends the commands to the device once more, also while an earlier run is under way
+ * (VKATTN_LIMIT_EXCEEDED then for commands with timestamps). submission may be NULL. */
+VKATTN_API vkattn_status vkattn_command_list_submit(vkattn_command_list list,
+                                                    vkattn_submission *submission);
+/* Frees the handle; runs that were submitted go on. */
+VKATTN_API vkattn_status vkattn_command_list_free(vkattn_command_list list);
 
 /* Waits for at most so many seconds; a negative number is for ever. */
 VKATTN_API vkattn_status vkattn_submission_wait(vkattn_submission submission, double seconds);

@@ -342,13 +342,32 @@ private struct CustomStepKernel: StepKernel {
     }
   }
 
+  func stepForReplay(_ step: any Sendable) throws(Failure) -> any Sendable {
+    try inCustom(own(step).forReplay)
+  }
+
+  func update(
+    _ step: any Sendable, to schedule: LeanSchedule, pages: CachePageTable?,
+    into recorder: Recorder
+  ) throws(Failure) {
+    let step = try own(step)
+    try inCustom { () throws(CustomAttentionError) in
+      try kernel.update(step, to: schedule, pages: pages, into: recorder)
+    }
+  }
+
   func record(
     _ buffers: DecodeBuffers, step: any Sendable, into recorder: Recorder
   ) throws(Failure) {
-    guard let step = step as? CustomDecode.Step else { throw Failure.stepOfAnotherKernel }
+    let step = try own(step)
     try inCustom { () throws(CustomAttentionError) in
       try kernel.record(buffers, step: step, into: recorder)
     }
+  }
+
+  private func own(_ step: any Sendable) throws(Failure) -> CustomDecode.Step {
+    guard let step = step as? CustomDecode.Step else { throw Failure.stepOfAnotherKernel }
+    return step
   }
 }
 

@@ -71,6 +71,13 @@ protocol StepKernel: Sendable {
   func takeInputs(_ bindings: inout Bindings) throws(Failure) -> [String: DeviceBuffer]
   /// Appends the upload of a step.
   func prepare(_ tensors: StepTensors, into recorder: Recorder) throws(Failure) -> any Sendable
+  /// A step that it has prepared, for layers that run more than once.
+  func stepForReplay(_ step: any Sendable) throws(Failure) -> any Sendable
+  /// Appends the upload of another schedule in the place of such a step's.
+  func update(
+    _ step: any Sendable, to schedule: LeanSchedule, pages: CachePageTable?,
+    into recorder: Recorder
+  ) throws(Failure)
   /// Appends a layer of a step that it has prepared.
   func record(
     _ buffers: DecodeBuffers, step: any Sendable, into recorder: Recorder
@@ -96,13 +103,32 @@ extension DecodeKernel: StepKernel {
     }
   }
 
+  func stepForReplay(_ step: any Sendable) throws(Failure) -> any Sendable {
+    try inAttention(own(step).forReplay)
+  }
+
+  func update(
+    _ step: any Sendable, to schedule: LeanSchedule, pages: CachePageTable?,
+    into recorder: Recorder
+  ) throws(Failure) {
+    let step = try own(step)
+    try inAttention { () throws(AttentionError) in
+      try update(step, to: schedule, pages: pages, into: recorder)
+    }
+  }
+
   func record(
     _ buffers: DecodeBuffers, step: any Sendable, into recorder: Recorder
   ) throws(Failure) {
-    guard let step = step as? DecodeStep else { throw Failure.stepOfAnotherKernel }
+    let step = try own(step)
     try inAttention { () throws(AttentionError) in
       try record(buffers, step: step, into: recorder)
     }
+  }
+
+  private func own(_ step: any Sendable) throws(Failure) -> DecodeStep {
+    guard let step = step as? DecodeStep else { throw Failure.stepOfAnotherKernel }
+    return step
   }
 }
 
@@ -192,6 +218,15 @@ struct StepInformation {
       StepTensors(
         schedule: schedule, pages: pages, operands: operands, rotations: rotations, inputs: inputs,
         workspace: workspace), into: recorder)
+  }
+
+  /// Appends the upload of the lengths and pages in the place of a step's.
+  func update(
+    _ step: any Sendable, _ kernel: any StepKernel, into recorder: Recorder
+  ) throws(Failure) {
+    // A step keeps what it was prepared with.
+    try bindings.checkAllTaken()
+    try kernel.update(step, to: schedule, pages: table, into: recorder)
   }
 }
 

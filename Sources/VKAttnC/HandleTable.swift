@@ -9,6 +9,7 @@ enum HandleKind: UInt64, Sendable {
   case recorder
   case submission
   case step
+  case commandList
 
   /// As in messages.
   var name: String {
@@ -20,6 +21,7 @@ enum HandleKind: UInt64, Sendable {
     case .recorder: "recorder"
     case .submission: "submission"
     case .step: "step"
+    case .commandList: "command list"
     }
   }
 }

@@ -24,6 +24,17 @@ final class RecorderObject: @unchecked Sendable {
   }
 }
 
+/// What a command list's handle stands for.
+final class CommandListObject: Sendable {
+  let list: CommandList
+  let device: ComputeDevice
+
+  init(_ list: CommandList, _ device: ComputeDevice) {
+    self.list = list
+    self.device = device
+  }
+}
+
 /// What a submission's handle stands for.
 final class SubmissionObject: Sendable {
   let submission: Submission
@@ -46,11 +57,28 @@ private func submission(_ handle: OpaquePointer?) throws(Failure) -> Submission 
 public func recorderCreate(
   _ handle: OpaquePointer?, _ recorder: UnsafeMutablePointer<OpaquePointer?>?
 ) -> vkattn_status {
+  createRecorder(handle, recorder, forReplay: false)
+}
+
+/// `vkattn_recorder_create_for_replay` of vkattn.h.
+@_cdecl("vkattn_recorder_create_for_replay")
+public func recorderCreateForReplay(
+  _ handle: OpaquePointer?, _ recorder: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
+  createRecorder(handle, recorder, forReplay: true)
+}
+
+private func createRecorder(
+  _ handle: OpaquePointer?, _ recorder: UnsafeMutablePointer<OpaquePointer?>?,
+  forReplay isReplayable: Bool
+) -> vkattn_status {
   call { () throws(Failure) in
     let device = try device(handle)
     let recorder = try required(recorder, "recorder")
-    let made = RecorderObject(try onDevice(device.makeRecorder), device)
-    recorder.pointee = try HandleTable.shared.insert(made, .recorder)
+    let made = try onDevice { () throws(VulkanError) in
+      try device.makeRecorder(forReplay: isReplayable)
+    }
+    recorder.pointee = try HandleTable.shared.insert(RecorderObject(made, device), .recorder)
   }
 }
 
@@ -74,15 +102,49 @@ public func recorderPrepareStep(
   _ recorder: OpaquePointer?, _ kernel: OpaquePointer?, _ info: UnsafePointer<vkattn_step_info>?,
   _ step: UnsafeMutablePointer<OpaquePointer?>?
 ) -> vkattn_status {
+  prepareStep(recorder, kernel, info, step, forReplay: false)
+}
+
+/// `vkattn_recorder_prepare_replay_step` of vkattn.h.
+@_cdecl("vkattn_recorder_prepare_replay_step")
+public func recorderPrepareReplayStep(
+  _ recorder: OpaquePointer?, _ kernel: OpaquePointer?, _ info: UnsafePointer<vkattn_step_info>?,
+  _ step: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
+  prepareStep(recorder, kernel, info, step, forReplay: true)
+}
+
+private func prepareStep(
+  _ recorder: OpaquePointer?, _ kernel: OpaquePointer?, _ info: UnsafePointer<vkattn_step_info>?,
+  _ step: UnsafeMutablePointer<OpaquePointer?>?, forReplay isForReplay: Bool
+) -> vkattn_status {
   call { () throws(Failure) in
     let recorder = try recorderObject(recorder)
     let kernel = try kernelObject(kernel).decode()
     let step = try required(step, "step")
     let information = try StepInformation(info, kernel.plan)
-    let prepared = try recorder.use { (recorder) throws(Failure) in
+    var prepared = try recorder.use { (recorder) throws(Failure) in
       try information.prepare(kernel, into: recorder)
     }
+    if isForReplay { prepared = try kernel.stepForReplay(prepared) }
     step.pointee = try HandleTable.shared.insert(StepObject(prepared), .step)
+  }
+}
+
+/// `vkattn_recorder_update_step` of vkattn.h.
+@_cdecl("vkattn_recorder_update_step")
+public func recorderUpdateStep(
+  _ recorder: OpaquePointer?, _ kernel: OpaquePointer?, _ step: OpaquePointer?,
+  _ info: UnsafePointer<vkattn_step_info>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let recorder = try recorderObject(recorder)
+    let kernel = try kernelObject(kernel).decode()
+    let step = try HandleTable.shared.object(step, .step, as: StepObject.self).step
+    let information = try StepInformation(info, kernel.plan)
+    try recorder.use { (recorder) throws(Failure) in
+      try information.update(step, kernel, into: recorder)
+    }
   }
 }
 
@@ -154,9 +216,7 @@ public func recorderSubmit(
     let submitted = try object.use { (recorder) throws(Failure) in
       try onDevice { () throws(VulkanError) in try object.device.submit(recorder) }
     }
-    if let submission {
-      submission.pointee = try HandleTable.shared.insert(SubmissionObject(submitted), .submission)
-    }
+    try giveOut(submitted, submission)
   }
 }
 
@@ -164,6 +224,48 @@ public func recorderSubmit(
 @_cdecl("vkattn_recorder_free")
 public func recorderFree(_ recorder: OpaquePointer?) -> vkattn_status {
   call { () throws(Failure) in try HandleTable.shared.remove(recorder, .recorder) }
+}
+
+/// `vkattn_command_list_create` of vkattn.h.
+@_cdecl("vkattn_command_list_create")
+public func commandListCreate(
+  _ recorder: OpaquePointer?, _ list: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let object = try recorderObject(recorder)
+    let list = try required(list, "list")
+    let made = try object.use { (recorder) throws(Failure) in
+      try onDevice { () throws(VulkanError) in try object.device.makeCommandList(recorder) }
+    }
+    list.pointee = try HandleTable.shared.insert(
+      CommandListObject(made, object.device), .commandList)
+  }
+}
+
+/// `vkattn_command_list_submit` of vkattn.h.
+@_cdecl("vkattn_command_list_submit")
+public func commandListSubmit(
+  _ list: OpaquePointer?, _ submission: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
+  call { () throws(Failure) in
+    let object = try HandleTable.shared.object(list, .commandList, as: CommandListObject.self)
+    let submitted = try onDevice { () throws(VulkanError) in try object.device.submit(object.list) }
+    try giveOut(submitted, submission)
+  }
+}
+
+/// `vkattn_command_list_free` of vkattn.h.
+@_cdecl("vkattn_command_list_free")
+public func commandListFree(_ list: OpaquePointer?) -> vkattn_status {
+  call { () throws(Failure) in try HandleTable.shared.remove(list, .commandList) }
+}
+
+/// A handle of a submission, where one is asked for.
+private func giveOut(
+  _ submitted: Submission, _ submission: UnsafeMutablePointer<OpaquePointer?>?
+) throws(Failure) {
+  guard let submission else { return }
+  submission.pointee = try HandleTable.shared.insert(SubmissionObject(submitted), .submission)
 }
 
 /// `vkattn_submission_wait` of vkattn.h.

@@ -104,6 +104,74 @@ static void contiguous(void) {
   OK(vkattn_step_free(step)), OK(vkattn_buffer_free(workspace)), OK(vkattn_kernel_free(kernel));
 }
 
+/* Layers recorded once and run with other lengths each time; everything that is refused. */
+static void replayed(void) {
+  static const int32_t all_lengths[][B] = {{1, 0}, {CAPACITY, 5}, {7, CAPACITY - 1}, {0, 0}};
+  vkattn_cache_tensor cache = tensor_of(VKATTN_CACHE_F32, VKATTN_CACHE_CONTIGUOUS, B, CAPACITY);
+  vkattn_plan plan = plan_of(&cache, &cache, 1, 0, 0);
+  size_t most = 0;
+  OK(vkattn_plan_byte_count(plan, VKATTN_TENSOR_WORKSPACE, &most));
+  vkattn_kernel kernel = kernel_of(plan);
+  vkattn_buffer workspace = NULL;
+  OK(vkattn_buffer_create(device, most, VKATTN_MEMORY_DEVICE, "workspace", &workspace));
+  const vkattn_binding shared[] = {VKATTN_BIND(VKATTN_TENSOR_WORKSPACE, workspace)};
+  vkattn_step_info info = VKATTN_INIT(vkattn_step_info);
+  info.lengths = all_lengths[0];
+  info.length_count = B;
+  info.bindings = shared;
+  info.binding_count = 1;
+  vkattn_recorder first = NULL, layers = NULL;
+  vkattn_step step = NULL, once = NULL;
+  OK(vkattn_recorder_create(device, &first));
+  OK(vkattn_recorder_prepare_step(first, kernel, &info, &once));
+  OK(vkattn_recorder_prepare_replay_step(first, kernel, &info, &step));
+  OK(vkattn_recorder_submit(first, NULL));
+  float *q = numbers(B * H * D, 91), *k = numbers(B * CAPACITY * G * D, 92);
+  float *v = numbers(B * CAPACITY * G * D, 93);
+  vkattn_buffer buffers[] = {buffer_of(q, 4 * B * H * D), buffer_of(k, 4 * B * CAPACITY * G * D),
+                             buffer_of(v, 4 * B * CAPACITY * G * D), output_buffer(4 * B * H * D),
+                             output_buffer(4 * B * H)};
+  const vkattn_binding bindings[] = {VKATTN_BIND(VKATTN_TENSOR_QUERY, buffers[0]),
+                                     VKATTN_BIND(VKATTN_TENSOR_KEY_CACHE, buffers[1]),
+                                     VKATTN_BIND(VKATTN_TENSOR_VALUE_CACHE, buffers[2]),
+                                     VKATTN_BIND(VKATTN_TENSOR_OUTPUT, buffers[3]),
+                                     VKATTN_BIND(VKATTN_TENSOR_LOG_SUM_EXP, buffers[4])};
+  OK(vkattn_recorder_create_for_replay(device, &layers));
+  OK(vkattn_recorder_record_layer(layers, kernel, step, bindings, 5));
+  vkattn_command_list list = NULL;
+  OK(vkattn_command_list_create(layers, &list));
+  EXPECT_STATUS(VKATTN_ALREADY_SUBMITTED, vkattn_command_list_create(layers, &list));
+  for (size_t run = 0; run < sizeof(all_lengths) / sizeof(all_lengths[0]); run++) {
+    const int32_t *lengths = all_lengths[run];
+    vkattn_recorder upload = NULL;
+    OK(vkattn_recorder_create(device, &upload));
+    info.lengths = lengths;
+    info.binding_count = 1;
+    EXPECT_STATUS(VKATTN_INVALID_ARGUMENT, vkattn_recorder_update_step(upload, kernel, step, &info));
+    info.binding_count = 0;
+    EXPECT_STATUS(VKATTN_INVALID_ARGUMENT, vkattn_recorder_update_step(upload, kernel, once, &info));
+    OK(vkattn_recorder_update_step(upload, kernel, step, &info));
+    EXPECT_STATUS(VKATTN_INVALID_ARGUMENT, vkattn_command_list_create(upload, &list));
+    OK(vkattn_recorder_submit(upload, NULL)), OK(vkattn_recorder_free(upload));
+    vkattn_submission submission = NULL;
+    OK(vkattn_command_list_submit(list, run % 2 == 0 ? NULL : &submission));
+    if (submission == NULL) OK(vkattn_command_list_submit(list, &submission));
+    OK(vkattn_submission_wait(submission, -1)), OK(vkattn_submission_free(submission));
+    attention_problem problem = {B, 1, CAPACITY, H, G, D, D, q, k, v, 1, -1, 0, NULL, NULL, NULL, lengths};
+    double o[B * H * D];
+    float got[B * H * D];
+    reference_attention(&problem, o, NULL, NULL);
+    get_floats(buffers[3], got, B * H * D);
+    expect_close("replayed decode", got, o, B * H * D, 1e-5);
+  }
+  OK(vkattn_command_list_free(list));
+  EXPECT_STATUS(VKATTN_INVALID_HANDLE, vkattn_command_list_submit(list, NULL));
+  for (int i = 0; i < 5; i++) OK(vkattn_buffer_free(buffers[i]));
+  OK(vkattn_recorder_free(first)), OK(vkattn_recorder_free(layers)), OK(vkattn_step_free(step));
+  OK(vkattn_step_free(once)), OK(vkattn_buffer_free(workspace)), OK(vkattn_kernel_free(kernel));
+  free(q), free(k), free(v);
+}
+
 /* The same keys in a ring, in pages with lists on the host, in pages with lists on the device, in f16. */
 static void arrangements(void) {
   enum { S = 1, PAGE = 8, PAGES = 12, KEYS = 21 };
@@ -221,6 +289,7 @@ static void latent(void) {
 
 void test_decode(void) {
   contiguous();
+  replayed();
   arrangements();
   latent();
 }

@@ -83,6 +83,12 @@ static void nulls(void) {
   EXPECT_STATUS(null, vkattn_recorder_create(device, NULL));
   EXPECT_STATUS(null, vkattn_recorder_record(NULL, NULL, NULL, 0));
   EXPECT_STATUS(null, vkattn_recorder_prepare_step(NULL, NULL, &step, NULL));
+  EXPECT_STATUS(null, vkattn_recorder_prepare_replay_step(NULL, NULL, &step, NULL));
+  EXPECT_STATUS(null, vkattn_recorder_update_step(NULL, NULL, NULL, &step));
+  EXPECT_STATUS(null, vkattn_recorder_create_for_replay(NULL, &recorder));
+  EXPECT_STATUS(null, vkattn_recorder_create_for_replay(device, NULL));
+  EXPECT_STATUS(null, vkattn_command_list_create(NULL, NULL));
+  EXPECT_STATUS(null, vkattn_command_list_submit(NULL, NULL));
   EXPECT_STATUS(null, vkattn_recorder_record_layer(NULL, NULL, NULL, NULL, 0));
   EXPECT_STATUS(null, vkattn_recorder_copy(NULL, NULL, 0, NULL, 0, 0));
   EXPECT_STATUS(null, vkattn_recorder_fill(NULL, NULL, 0, 0, 0));
@@ -97,7 +103,7 @@ static void nulls(void) {
   /* Nothing is freed. */
   OK(vkattn_device_free(NULL)), OK(vkattn_buffer_free(NULL)), OK(vkattn_plan_free(NULL));
   OK(vkattn_kernel_free(NULL)), OK(vkattn_recorder_free(NULL)), OK(vkattn_submission_free(NULL));
-  OK(vkattn_step_free(NULL));
+  OK(vkattn_step_free(NULL)), OK(vkattn_command_list_free(NULL));
 }
 
 static void structures(void) {
