@@ -150,7 +150,8 @@ enum RandomModel {
     "Every way of making tokens gives those of the reference",
     arguments: [
       TextGenerator.Strategy.recomputed, .cached(tokensPerSubmission: 1),
-      .cached(tokensPerSubmission: 7), .speculative(draftTokens: 1), .speculative(draftTokens: 4),
+      .cached(tokensPerSubmission: 7), .replayed(tokensPerWait: 1), .replayed(tokensPerWait: 7),
+      .speculative(draftTokens: 1), .speculative(draftTokens: 4),
     ])
   func strategies(_ strategy: TextGenerator.Strategy) async throws {
     let fixture = try await Fixture()
@@ -202,6 +203,9 @@ enum RandomModel {
     let single = try await generator.continuation(
       of: prompt, count: 24, strategy: .cached(tokensPerSubmission: 1))
     #expect(text.tokens == single.tokens)
+    let replayed = try await generator.continuation(
+      of: prompt, count: 24, strategy: .replayed(tokensPerWait: 5))
+    #expect(text.tokens == replayed.tokens)
     var reference = ReferenceLanguageModel(fixture.configuration, fixture.weights)
     let tokens = prompt + text.tokens
     for (place, token) in tokens.dropLast().enumerated() {
@@ -225,7 +229,8 @@ enum RandomModel {
       }
     }
     for strategy in [
-      TextGenerator.Strategy.cached(tokensPerSubmission: 0), .speculative(draftTokens: 0),
+      TextGenerator.Strategy.cached(tokensPerSubmission: 0), .replayed(tokensPerWait: 0),
+      .speculative(draftTokens: 0),
       .speculative(draftTokens: 56),
     ] {
       await #expect(throws: ExampleError.self, "\(strategy)") {

@@ -35,7 +35,7 @@ struct GenerateText: AsyncParsableCommand {
   @Option(help: "What the random numbers begin with; the same seed gives the same text.")
   var seed: UInt64 = 1
 
-  @Option(help: "How many tokens one submission to the device makes.")
+  @Option(help: "How many tokens the device makes before the host waits for them.")
   var tokensPerSubmission = 16
 
   @Option(
@@ -89,7 +89,7 @@ struct GenerateText: AsyncParsableCommand {
     let bytes = prompt.utf8.map { Int32($0) }
     let strategy: TextGenerator.Strategy =
       draft > 0
-      ? .speculative(draftTokens: draft) : .cached(tokensPerSubmission: tokensPerSubmission)
+      ? .speculative(draftTokens: draft) : .replayed(tokensPerWait: tokensPerSubmission)
     let result = try await generator.continuation(of: bytes, count: tokens, strategy: strategy)
     if json {
       let report = Report(
@@ -130,6 +130,10 @@ struct GenerateText: AsyncParsableCommand {
       (
         "cache and states, \(tokensPerSubmission) tokens a submission",
         .cached(tokensPerSubmission: tokensPerSubmission)
+      ),
+      (
+        "recorded once, \(tokensPerSubmission) tokens a wait",
+        .replayed(tokensPerWait: tokensPerSubmission)
       ),
       (
         "drafts of \(draft > 0 ? draft : 7) tokens verified at once",

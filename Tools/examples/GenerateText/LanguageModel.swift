@@ -144,6 +144,14 @@ struct TextMemory {
     self.layers = layers
   }
 
+  /// What a step that is recorded once reads and writes: the token that it chooses is that which its next run reads.
+  func makeInputs(on device: ComputeDevice) throws -> ModelPassInputs {
+    let token = try device.makeBuffer(byteCount: 4, label: "token")
+    return ModelPassInputs(
+      tokens: token, positions: try device.makeBuffer(byteCount: 4, label: "position"),
+      uniforms: try device.makeBuffer(byteCount: 4, label: "uniform"), next: token)
+  }
+
   /// The cache of a layer.
   func buffers(key: DeviceBuffer, value: DeviceBuffer) -> CacheBuffers {
     CacheBuffers(

@@ -1,5 +1,25 @@
 import VulkanAttention
 
+/// What a run of a model reads and writes of a text beside keys, values and states.
+struct ModelPassInputs {
+  /// Int32 [rows].
+  let tokens: DeviceBuffer
+  /// Int32 [rows].
+  let positions: DeviceBuffer
+  /// f32, a number for each token that is chosen.
+  let uniforms: DeviceBuffer
+  /// Int32, the tokens that are chosen, written; may be `tokens`.
+  let next: DeviceBuffer
+}
+
+/// A pass that was recorded once.
+struct ReplayedPass {
+  let inputs: ModelPassInputs
+  let commands: CommandList
+  /// Of the decode attention of all layers.
+  let step: DecodeStep?
+}
+
 /// One run of a language model over some tokens of a text: its kernels, planned once, and its working memory.
 ///
 /// It is recorded for any place of a text, as often as one likes. Passes that are in flight at the same time would
@@ -187,17 +207,59 @@ struct ModelPass {
     into recorder: Recorder
   ) throws {
     let own = position..<position + rows
-    var step: DecodeStep?
-    if case .lean(let kernel) = kernels.softmax, let workspace = workspace.step {
-      step = try kernel.prepare(
-        kernel.plan.schedule(lengths: [own.upperBound]),
-        pages: .device(indptr: text.pageStarts, indices: text.pages), workspace: workspace,
-        into: recorder)
+    let sampled = own.upperBound - kernels.logits.request.rows + 1..<own.upperBound + 1
+    try record(
+      ModelPassInputs(
+        tokens: text.tokens.numbers(own), positions: text.positions.numbers(own),
+        uniforms: text.uniforms.numbers(sampled), next: next),
+      model: model, text: text, step: prepareStep(keys: own.upperBound, text, into: recorder),
+      into: recorder)
+  }
+
+  /// Records the pass once, to be run at any place of a text.
+  ///
+  /// - Parameter inputs: what each run reads and writes.
+  func replayed(
+    _ inputs: ModelPassInputs, model: LanguageModel, text: TextMemory
+  ) throws -> ReplayedPass {
+    // The workspace gets its first contents here, and those that count before each run.
+    let first = try model.device.makeRecorder()
+    let step = try prepareStep(keys: 0, text, into: first)?.forReplay()
+    try model.device.submit(first)
+    let recorder = try model.device.makeRecorder(forReplay: true)
+    try record(inputs, model: model, text: text, step: step, into: recorder)
+    return ReplayedPass(
+      inputs: inputs, commands: try model.device.makeCommandList(recorder), step: step)
+  }
+
+  /// Appends the upload of what a replayed pass needs to know of its next run.
+  ///
+  /// - Parameter keys: the tokens of the text, those of the run included.
+  func update(_ pass: ReplayedPass, keys: Int, into recorder: Recorder) throws {
+    guard case .lean(let kernel) = kernels.softmax, let step = pass.step else { return }
+    try kernel.update(step, to: kernel.plan.schedule(lengths: [keys]), into: recorder)
+  }
+
+  private func prepareStep(
+    keys: Int, _ text: TextMemory, into recorder: Recorder
+  ) throws -> DecodeStep? {
+    guard case .lean(let kernel) = kernels.softmax, let workspace = workspace.step else {
+      return nil
     }
+    return try kernel.prepare(
+      kernel.plan.schedule(lengths: [keys]),
+      pages: .device(indptr: text.pageStarts, indices: text.pages), workspace: workspace,
+      into: recorder)
+  }
+
+  private func record(
+    _ inputs: ModelPassInputs, model: LanguageModel, text: TextMemory, step: DecodeStep?,
+    into recorder: Recorder
+  ) throws {
     let (hidden, normed) = (workspace.hidden, workspace.normed)
     try kernels.embedding.record(
       EmbeddingBuffers(
-        tables: [.init(entries: model.embedding, numbers: text.tokens.numbers(own))],
+        tables: [.init(entries: model.embedding, numbers: inputs.tokens)],
         output: hidden), into: recorder)
     for (layer, memory) in zip(model.layers, text.layers) {
       try kernels.norm.record(
@@ -209,7 +271,8 @@ struct ModelPass {
       switch memory {
       case .cache(let key, let value):
         try recordSoftmax(
-          at: own, model, text, text.buffers(key: key, value: value), step, into: recorder)
+          inputs.positions, model, text, text.buffers(key: key, value: value), step,
+          into: recorder)
       case .states(let pools): try recordLightning(layer, text, pools, into: recorder)
       }
       try kernels.attentionOutput.record(
@@ -239,21 +302,19 @@ struct ModelPass {
         output: normed, weight: model.norm), into: recorder)
     try kernels.logits.record(
       MatrixProductBuffers(input: normed, weight: model.embedding, output: logits), into: recorder)
-    let sampled = own.upperBound - logitRows + 1..<own.upperBound + 1
     try kernels.sampling.record(
       SamplingBuffers(
         logits: logits,
-        uniforms: kernels.sampling.request.takesUniforms ? text.uniforms.numbers(sampled) : nil,
-        tokens: next), into: recorder)
+        uniforms: kernels.sampling.request.takesUniforms ? inputs.uniforms : nil,
+        tokens: inputs.next), into: recorder)
   }
 
   private func recordSoftmax(
-    at own: Range<Int>, _ model: LanguageModel, _ text: TextMemory, _ cache: CacheBuffers,
-    _ step: DecodeStep?, into recorder: Recorder
+    _ positions: DeviceBuffer, _ model: LanguageModel, _ text: TextMemory,
+    _ cache: CacheBuffers, _ step: DecodeStep?, into recorder: Recorder
   ) throws {
     let configuration = model.configuration
     let projected = workspace.projected
-    let positions = try text.positions.numbers(own)
     try kernels.rotary.record(
       RotaryBuffers(
         input: projected, output: projected, positions: positions, frequencies: model.frequencies),

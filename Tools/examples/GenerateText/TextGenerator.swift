@@ -11,6 +11,9 @@ final class TextGenerator {
     /// Token by token from what the layers keep, with some tokens recorded one behind the other into each
     /// submission: the device hands each token to the next step itself.
     case cached(tokensPerSubmission: Int)
+    /// Likewise, but a step is recorded once for the whole text and run again for each token; the host waits for some
+    /// tokens at a time.
+    case replayed(tokensPerWait: Int)
     /// Some drafted tokens are verified by one pass (speculative decoding, https://arxiv.org/abs/2211.17192); greedy
     /// choice makes the result that of the model alone.
     case speculative(draftTokens: Int)
@@ -87,7 +90,7 @@ final class TextGenerator {
     var stateSlots = 1
     switch strategy {
     case .recomputed: break
-    case .cached(let tokens):
+    case .cached(let tokens), .replayed(let tokens):
       guard tokens > 0 else { throw ExampleError("a submission has 1 token or more") }
     case .speculative(let tokens):
       guard tokens > 0, tokens < configuration.positions else {
@@ -106,6 +109,11 @@ final class TextGenerator {
     var last = try pass(.prefill, rows: prompt.count, text)
     var lastRow = 0
     start = .now
+    var replayed: ReplayedPass?
+    if case .replayed = strategy {
+      replayed = try pass(.step, rows: 1, text)
+        .replayed(text.makeInputs(on: model.device), model: model, text: text)
+    }
     while result.tokens.count < count {
       let missing = count - result.tokens.count
       let new: [Int32]
@@ -117,6 +125,12 @@ final class TextGenerator {
       case .cached(let tokens):
         let steps = min(tokens, missing)
         new = try await decode(text, from: history.count - 1, steps: steps)
+        last = try pass(.step, rows: 1, text)
+        result.passes += steps
+      case .replayed(let tokens):
+        guard let replayed else { throw ExampleError("the step is not recorded") }
+        let steps = min(tokens, missing)
+        new = try await replay(replayed, text, from: history.count - 1, steps: steps)
         last = try pass(.step, rows: 1, text)
         result.passes += steps
       case .speculative(let tokens):
@@ -169,6 +183,34 @@ final class TextGenerator {
     }
     try await model.device.submit(recorder).completed()
     return try await chosen(text.tokens.numbers(position + 1..<position + 1 + steps))
+  }
+
+  /// As `decode`, with a step that is recorded already: between two runs the device gets the next place and length.
+  private func replay(
+    _ replayed: ReplayedPass, _ text: TextMemory, from position: Int, steps: Int
+  ) async throws -> [Int32] {
+    let device = model.device
+    let pass = try pass(.step, rows: 1, text)
+    let inputs = replayed.inputs
+    for place in position..<position + steps {
+      let recorder = try device.makeRecorder()
+      let token = try text.tokens.numbers(place..<place + 1)
+      if place == position {
+        try recorder.copy(from: token, to: inputs.tokens)
+      } else {
+        try recorder.copy(from: inputs.next, to: token)
+      }
+      try recorder.update(inputs.positions, with: Self.bytes([Int32(place)]))
+      try recorder.copy(from: text.uniforms.numbers(place + 1..<place + 2), to: inputs.uniforms)
+      try pass.update(replayed, keys: place + 1, into: recorder)
+      try device.submit(recorder)
+      try device.submit(replayed.commands)
+    }
+    let end = position + steps
+    let recorder = try device.makeRecorder()
+    try recorder.copy(from: inputs.next, to: text.tokens.numbers(end..<end + 1))
+    try await device.submit(recorder).completed()
+    return try await chosen(text.tokens.numbers(position + 1..<end + 1))
   }
 
   /// Runs the last token of a text and a draft behind it.
