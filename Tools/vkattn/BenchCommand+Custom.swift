@@ -71,7 +71,7 @@ extension BenchCommand {
       var report = BenchmarkReport(opened.capabilities, commit: Commit.current())
       report.time = Clock.now
       report.comparisons = comparisons
-      report.peers = comparisons.map { $0.beside(report.device) }
+      report.peers = comparisons.flatMap { $0.peers(report.device) }
       report.skips = skips
       report.failures = failures
       try OutputFile(json).write(report.json.text + "\n")

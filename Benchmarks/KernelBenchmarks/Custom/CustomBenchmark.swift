@@ -13,21 +13,25 @@ public struct CustomWorkload: Sendable, Hashable {
   public let elementType: VulkanAttention.ElementType
   /// The keys that a query sees in a window; nil for those of the check.
   public let window: Int?
+  /// The documents, of one length, whose tokens see each other alone; nil for segments of the check.
+  public let documents: Int?
 
   /// A workload by its parts.
   public init(
     _ option: AttentionCheckOption, _ shape: AttentionShape,
-    _ elementType: VulkanAttention.ElementType, window: Int? = nil
+    _ elementType: VulkanAttention.ElementType, window: Int? = nil, documents: Int? = nil
   ) {
     self.option = option
     self.window = window
+    self.documents = documents
     self.shape = shape
     self.elementType = elementType
   }
 
   /// The workload's name.
   public var id: String {
-    let name = option.rawValue + (window.map { "\($0)" } ?? "")
+    let name =
+      documents.map { "documents\($0)" } ?? option.rawValue + (window.map { "\($0)" } ?? "")
     return "custom/\(name)/\(elementType.rawValue)/\(shape)"
   }
 
@@ -36,7 +40,7 @@ public struct CustomWorkload: Sendable, Hashable {
 
   /// What is timed where nothing else is asked.
   public static let standard: [CustomWorkload] = workloads(
-    [.alibi, .softcap, .relativeBias, .topLeft, .window, .bias],
+    [.alibi, .softcap, .relativeBias, .topLeft, .window, .segments, .bias],
     [AttentionShape(queryTokens: 2048, queryHeads: 8, headSize: 64)])
 
   /// A few of them.
@@ -50,7 +54,10 @@ public struct CustomWorkload: Sendable, Hashable {
     options.flatMap { option in
       shapes.flatMap { shape in
         [VulkanAttention.ElementType.f32, .f16].map {
-          CustomWorkload(option, shape, $0, window: option == .window ? 256 : nil)
+          // 16 documents hide 94 % of all pairs.
+          CustomWorkload(
+            option, shape, $0, window: option == .window ? 256 : nil,
+            documents: option == .segments ? 16 : nil)
         }
       }
     }
@@ -73,24 +80,30 @@ public struct CustomComparison: Sendable {
   public let ratio: SampleStatistics
   /// Seconds of the map of a mask's blocks, which is computed once and not counted; nil without a mask.
   public let blockMap: Double?
+  /// Seconds of the modification without the map, every key asked of the mask; nil without a mask.
+  public let withoutMap: SampleStatistics?
   /// RMS(error)/RMS(reference) of o, of the option and of the modification.
   public let errors: (builtIn: Double, custom: Double)
   /// Seconds from the GLSL to the SPIR-V: by the compiler, and from a file that an earlier run left.
   public let compilation: (first: Double, disk: Double)
 
-  /// The modification beside the option as a peer of it: above 1, the modification is faster.
-  public func beside(_ platform: String) -> PeerComparison {
-    PeerComparison(
-      id: id, path: path, peer: "built-in option", platform: platform,
-      ours: operations / custom.median * 1e-9, theirs: operations / builtIn.median * 1e-9)
+  /// The modification beside the option, and beside itself without a block map, as peers of it: above 1, the
+  /// modification is faster.
+  public func peers(_ platform: String) -> [PeerComparison] {
+    func beside(_ peer: String, _ times: SampleStatistics) -> PeerComparison {
+      PeerComparison(
+        id: id, path: path, peer: peer, platform: platform,
+        ours: operations / custom.median * 1e-9, theirs: operations / times.median * 1e-9)
+    }
+    return [beside("built-in option", builtIn)]
+      + (withoutMap.map { [beside("without its block map", $0)] } ?? [])
   }
 
   /// The columns of ``row``.
   public static let columns: [(title: String, alignment: TextTable.Alignment)] = [
     ("workload", .left), ("path", .left), ("built-in", .right), ("snippet", .right),
-    ("ratio", .right), ("p10…p90", .right), ("block map", .right), ("errors", .left),
-    ("compiled", .right),
-    ("from disk", .right),
+    ("ratio", .right), ("p10…p90", .right), ("block map", .right), ("without it", .right),
+    ("errors", .left), ("compiled", .right), ("from disk", .right),
   ]
 
   /// The comparison as a row of a table.
@@ -100,6 +113,7 @@ public struct CustomComparison: Sendable {
       Numbers.fixed(ratio.median),
       "\(Numbers.fixed(ratio.p10))…\(Numbers.fixed(ratio.p90))",
       blockMap.map { Numbers.seconds($0) } ?? "",
+      withoutMap.map { "\(Numbers.fixed($0.median / custom.median)) ×" } ?? "",
       "\(Numbers.scientific(errors.builtIn)), \(Numbers.scientific(errors.custom))",
       Numbers.seconds(compilation.first), Numbers.seconds(compilation.disk),
     ]
@@ -113,6 +127,7 @@ public struct CustomComparison: Sendable {
       "ratio_median": .number(ratio.median), "ratio_p10": .number(ratio.p10),
       "ratio_p90": .number(ratio.p90), "built_in_error": .number(errors.builtIn),
       "custom_error": .number(errors.custom), "block_map": blockMap.map { .number($0) } ?? .null,
+      "without_map_median": withoutMap.map { .number($0.median) } ?? .null,
       "compile": .number(compilation.first),
       "compile_from_disk": .number(compilation.disk),
     ]
@@ -149,17 +164,23 @@ public struct CustomBenchmark: Sendable {
     guard let equivalent = try CustomEquivalent(workload.option, request) else {
       throw BenchmarkRefusal(description: "no modification says \(workload.option.rawValue)")
     }
-    let plain = try AttentionCheckCase(
+    let unmapped = try AttentionCheckCase(
       "custom", workload.shape, workload.elementType, isCausal: equivalent.isCausal
-    ).request().withBlockMap(equivalent.mask != nil)
+    ).request()
+    let plain = try unmapped.withBlockMap(equivalent.mask != nil)
     let plan = try choice.plan(request, device: device.capabilities)
     try plan.checkMemory(of: device.capabilities)
-    let inputs = ownCase.inputs(for: request)
+    let inputs = workload.inputs(ownCase.inputs(for: request))
     let builtIn = try AttentionKernel(plan, on: device)
     // The same path, so that the two differ in nothing else.
     let custom = try await CustomAttention(
       plain, score: equivalent.score, mask: equivalent.mask, output: equivalent.output, on: device,
       path: plan.path, tile: choice.tile)
+    var dense: CustomAttention?
+    if let mask = equivalent.mask {
+      dense = try await CustomAttention(
+        unmapped, mask: mask, on: device, path: plan.path, tile: choice.tile)
+    }
     let own = try await AttentionTensors(inputs, for: plan, on: device)
     let others = try await AttentionTensors(
       AttentionInputs(
@@ -173,6 +194,12 @@ public struct CustomBenchmark: Sendable {
     try await custom.run(others.buffers, userBuffers: buffers, scalars: equivalent.scalars)
     let ownError = try verifier.verify(try await own.read(), request, inputs).relative
     let customError = try verifier.verify(try await others.read(), request, inputs).relative
+    var unmappedBuffers = others.buffers
+    unmappedBuffers.operands[.blockMap] = nil
+    if let dense {
+      try await dense.run(unmappedBuffers, userBuffers: buffers, scalars: equivalent.scalars)
+      _ = try verifier.verify(try await others.read(), request, inputs)
+    }
 
     let stopwatch = Stopwatch(device: device, options: TimingOptions())
     func first() throws -> Double {
@@ -184,13 +211,23 @@ public struct CustomBenchmark: Sendable {
           others.buffers, userBuffers: buffers, scalars: equivalent.scalars, into: $0)
       }
     }
-    for _ in 0..<Self.warmUps { _ = (try first(), try second()) }
-    var times: (builtIn: [Double], custom: [Double]) = ([], [])
+    func third() throws -> Double? {
+      try dense.map { dense in
+        try stopwatch.once {
+          try dense.record(
+            unmappedBuffers, userBuffers: buffers, scalars: equivalent.scalars, into: $0)
+        }
+      }
+    }
+    for _ in 0..<Self.warmUps { _ = (try first(), try second(), try third()) }
+    var times: (builtIn: [Double], custom: [Double], dense: [Double]) = ([], [], [])
     for pair in 0..<pairs {
       // Each goes first as often as the other.
       if pair % 2 == 0 { times.builtIn.append(try first()) }
       times.custom.append(try second())
       if pair % 2 == 1 { times.builtIn.append(try first()) }
+      // Before and not between the two, which are compared more closely.
+      if let time = try third() { times.dense.append(time) }
     }
     guard let ownTimes = SampleStatistics(times.builtIn),
       let customTimes = SampleStatistics(times.custom),
@@ -199,7 +236,8 @@ public struct CustomBenchmark: Sendable {
     return CustomComparison(
       id: workload.id, path: choice.name(of: plan),
       operations: request.floatingPointOperations, builtIn: ownTimes, custom: customTimes,
-      ratio: ratio, blockMap: mapSeconds, errors: (ownError, customError),
+      ratio: ratio, blockMap: mapSeconds, withoutMap: SampleStatistics(times.dense),
+      errors: (ownError, customError),
       compilation: try await CustomCompiler.compilationSeconds(
         of: custom.plan.shaderName, score: equivalent.score, mask: equivalent.mask,
         output: equivalent.output))
@@ -228,6 +266,18 @@ public struct CustomBenchmark: Sendable {
 }
 
 extension CustomWorkload {
+  /// Inputs with the workload's own documents.
+  fileprivate func inputs(_ inputs: AttentionInputs) -> AttentionInputs {
+    guard let documents else { return inputs }
+    func ids(_ count: Int) -> [UInt8] {
+      memory((0..<shape.batchSize * count).map { Int32($0 % count * documents / count) })
+    }
+    var inputs = inputs
+    inputs.operands[.querySegments] = ids(shape.queryTokens)
+    inputs.operands[.keySegments] = ids(shape.keyTokens)
+    return inputs
+  }
+
   /// The option's problem with the workload's own window.
   fileprivate func request(_ request: AttentionRequest) throws -> AttentionRequest {
     guard let window else { return request }
