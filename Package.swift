@@ -71,7 +71,8 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["VulkanAttention", "AttentionReference"],
       path: "Tests/TestSupport"),
-    .testTarget(name: "ShaderLibraryTests", dependencies: ["ShaderLibrary", "ShaderCompiler"]),
+    .testTarget(
+      name: "ShaderLibraryTests", dependencies: ["ShaderLibrary", "ShaderCompiler", "TestSupport"]),
     .testTarget(name: "VulkanRuntimeTests", dependencies: ["TestSupport", "VulkanRuntime"]),
     .testTarget(
       name: "AttentionReferenceTests", dependencies: ["AttentionReference", "CaseFiles"]),

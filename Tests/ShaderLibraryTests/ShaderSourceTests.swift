@@ -1,3 +1,5 @@
+import Foundation
+import TestSupport
 import Testing
 
 @testable import ShaderCompiler
@@ -70,6 +72,25 @@ import Testing
     #expect(error?.description.hasPrefix("/s/Other/other.comp:1: error: ") == true)
     let reserved = try source("// @variant all")
     #expect(throws: BuildFailure.self) { try SwiftWriter.table(of: [reserved]) }
+  }
+
+  @Test("Texts that are embedded keep their lines and directives, and lose their comments")
+  func embeddedTexts() throws {
+    let text =
+      "#version 460\n\n// What it is.\n// @variant row A=1\nint a;  // of b // and c\n  // in\n"
+    #expect(
+      SwiftWriter.codeLines(of: text)
+        == ["#version 460", "", "", "// @variant row A=1", "int a;", "", ""])
+    let folder = try TemporaryFolder()
+    let path = folder.path + "/Family/kernel.comp"
+    try FileManager.default.createDirectory(
+      atPath: folder.path + "/Family", withIntermediateDirectories: true)
+    try ("#define OWN_SIZE 3\n#define LOAD(x) x\n" + text)
+      .write(toFile: path, atomically: true, encoding: .utf8)
+    let sources = try SwiftWriter.sources(root: folder.path, paths: [path])
+    #expect(sources.contains(#"    "Family/kernel.comp": "#) && !sources.contains("What it is"))
+    #expect(sources.contains("Set<String> = [\n    \"LOAD\",\n    \"OWN_SIZE\",\n  ]"))
+    #expect(throws: BuildFailure.self) { try SwiftWriter.sources(root: "/", paths: ["/none"]) }
   }
 
   @Test func literalsAreEscaped() {

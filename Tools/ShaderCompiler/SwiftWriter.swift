@@ -96,23 +96,43 @@ enum SwiftWriter {
   static func sources(root: String, paths: [String]) throws(BuildFailure) -> String {
     let prefix = root.hasSuffix("/") ? root : root + "/"
     var entries: [String] = []
+    var macros: Set<String> = []
     for path in paths.sorted() {
       guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
         throw BuildFailure("\(path):1: error: cannot be read as UTF-8 text")
       }
       let name = path.hasPrefix(prefix) ? String(path.dropFirst(prefix.count)) : path
-      entries.append("    \(literal(name)): \(literal(text)),\n")
+      let code = codeLines(of: text)
+      entries.append("    \(literal(name)): \(literal(code.joined(separator: "\n"))),\n")
+      for line in code where line.hasPrefix("#define ") {
+        macros.insert(String(line.dropFirst(8).prefix { $0.isLetter || $0.isNumber || $0 == "_" }))
+      }
     }
+    let names = macros.sorted().map { "    \(literal($0)),\n" }.joined()
     return """
       \(header) the folder's GLSL files; a change here is lost.
 
       /// The library's GLSL.
       enum EmbeddedSources {
-        /// The texts by their paths inside the folder `Shaders`.
+        /// The texts by their paths inside the folder `Shaders`, without comments but for directives of the build.
         static let texts: [String: String] = [\(entries.isEmpty ? ":" : "\n" + entries.joined() + "  ")]
+
+        /// The names that the texts define as macros.
+        static let macros: Set<String> = [\(names.isEmpty ? "" : "\n" + names + "  ")]
       }
 
       """
+  }
+
+  /// The lines of a GLSL file, each in its place, without comments: they are a third of the text, which is read anew by
+  /// every program that compiles it. Lines `// @…` tell the build something and stay.
+  static func codeLines(of text: String) -> [String] {
+    text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      if line.hasPrefix("// @") { return String(line) }
+      var code = line.firstRange(of: "//").map { line[..<$0.lowerBound] } ?? line
+      while code.last == " " { code.removeLast() }
+      return String(code)
+    }
   }
 
   /// The 64-bit FNV-1a hash: small, stable, and good enough to tell builds of a shader apart.

@@ -63,7 +63,8 @@ public struct CustomScalar: Hashable, Sendable {
     /// Of a ``Kind/int``.
     case int(Int32)
 
-    var kind: Kind {
+    /// What it is a value of.
+    public var kind: Kind {
       switch self {
       case .float: .float
       case .int: .int
@@ -137,7 +138,7 @@ struct CustomParameters: Hashable, Sendable {
         name.utf8.first.map { SnippetScanner.isLetter($0) } == true
         && name.utf8.allSatisfy { SnippetScanner.isLetter($0) || SnippetScanner.isDigit($0) }
       guard isIdentifier, !name.hasPrefix("gl_"), !name.contains("__"), !name.hasPrefix("custom"),
-        !SnippetScanner.reserved.contains(name), !CustomShaderSource.macros.contains(name),
+        !SnippetScanner.reserved.contains(name), !EmbeddedSources.macros.contains(name),
         names.insert(name).inserted
       else {
         throw .invalidParameters(

@@ -111,7 +111,11 @@ package struct IdentifiedFile: Sendable {
   }
 
   /// FNV-1a, which finds damage; nothing here defends against an attacker with write access.
-  package static func hash(_ bytes: some Sequence<UInt8>) -> UInt64 {
+  package static func hash(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
     bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+  }
+
+  package static func hash(_ bytes: [UInt8]) -> UInt64 {
+    bytes.withUnsafeBytes { hash($0) }
   }
 }
