@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Draws results of `vkattn bench --json` and schedules of `vkattn plan decode --explain --json`.
+"""Draws results of `vkattn bench --json`, schedules of `vkattn plan decode --explain --json` and maps of
+`vkattn mask --json`.
 
-    Benchmarks/plots/plot.py results.json … [schedule.json …] --out pictures
+    Benchmarks/plots/plot.py results.json … [schedule.json …] [mask.json …] --out pictures
 
 Writes those pictures that the files have data for, each as SVG and as PNG, and report.html, which holds them all
 and needs no other file:
@@ -11,6 +12,7 @@ and needs no other file:
     decode      bytes a second of decode steps over the number of keys
     crossover   time of linear and of softmax attention over the sequence length
     schedule    which tiles each group of a decode step computes: lean cuts beside a split for each problem
+    mask        which blocks of queries and keys masks hide
 
 Needs matplotlib (pip install -r Benchmarks/plots/requirements.txt).
 """
@@ -53,7 +55,7 @@ plt.rcParams.update({
 
 
 class WrongFile(Exception):
-    """A file that is no result and no schedule."""
+    """A file that is no result, no schedule and no map of a mask."""
 
 
 def sizes(result):
@@ -74,13 +76,15 @@ def load(path):
         return "results", contents
     if isinstance(contents, dict) and isinstance(contents.get("schedules"), list):
         return "schedule", contents
+    if isinstance(contents, dict) and contents.get("format") == "vkattn-mask":
+        return "mask", contents
     if isinstance(contents, list) and contents and "gflops_theirs" in contents[0]:
         # These tables name device and driver in one.
         device, _, driver = contents[0].get("ours", "").partition("), ")
         return "results", {"device": f"{device})" if driver else device, "driver": driver, "commit": "",
                            "results": [], "peers": [dict(row, peer="PyTorch") for row in contents]}
     raise WrongFile(f"{path}: neither results of `vkattn bench --json` nor a schedule of "
-                    "`vkattn plan decode --explain --json`")
+                    "`vkattn plan decode --explain --json` nor a map of `vkattn mask --json`")
 
 
 def powers_of_two(axis, values):
@@ -380,10 +384,37 @@ def schedule_picture(schedules):
                     "they are short, and then write more partial results.")
 
 
+def mask_picture(masks):
+    """The blocks of masks, side by side: queries downwards, keys to the right."""
+    if not masks:
+        return None
+    figure, axes = panels(masks)
+    colours = ["#F2F2F2", COLOURS[5], COLOURS[0]]
+    for axis, mask in zip(axes, masks):
+        blocks = [[int(digit) for digit in row] for row in mask["blocks"]]
+        extent = (0, len(blocks[0]) * mask["block_keys"], len(blocks) * mask["block_rows"], 0)
+        axis.imshow(blocks, cmap=matplotlib.colors.ListedColormap(colours), vmin=0, vmax=2,
+                    extent=extent, interpolation="nearest", aspect="equal")
+        axis.set_xlim(0, mask["key_tokens"])
+        axis.set_ylim(mask["query_tokens"], 0)
+        share = mask["empty"] / max(1, mask["empty"] + mask["partial"] + mask["full"])
+        text = mask["mask"] if len(mask["mask"]) <= 44 else mask["mask"][:43] + "…"
+        axis.set_title(f"{text}\n{share:.0%} of the blocks are skipped", loc="left")
+        axis.set_xlabel("key")
+        axis.set_ylabel("query")
+        axis.grid(visible=False)
+    figure.legend([plt.Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="#bbbbbb")
+                   for colour in reversed(colours)],
+                  ["full: not masked", "partial: the mask is asked", "empty: skipped"],
+                  loc="outside lower center", ncols=3)
+    return figure, ("The block maps of masks: a kernel skips empty blocks, and asks the mask in partial "
+                    "ones alone.")
+
+
 PICTURES = [
     ("rate", rate_picture, "results"), ("roofline", roofline_picture, "results"),
     ("decode", decode_picture, "results"), ("crossover", crossover_picture, "results"),
-    ("schedule", schedule_picture, "schedule"),
+    ("schedule", schedule_picture, "schedule"), ("mask", mask_picture, "mask"),
 ]
 
 
@@ -475,13 +506,13 @@ def main():
                         help="a folder with pictures of its own for the results of each device")
     arguments = parser.parse_args()
 
-    data = {"results": [], "schedule": []}
+    data = {"results": [], "schedule": [], "mask": []}
     try:
         for file in arguments.files:
             kind, contents = load(file)
             data[kind].append(contents)
         for folder, reports in folders(arguments, data["results"]):
-            draw_all(folder, {"results": reports, "schedule": data["schedule"]})
+            draw_all(folder, dict(data, results=reports))
     except (WrongFile, OSError) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         sys.exit(2)

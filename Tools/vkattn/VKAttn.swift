@@ -31,8 +31,7 @@ struct VKAttn: AsyncParsableCommand {
       DevicesCommand.self, PlanCommand.self, CheckCommand.self, ReplayCommand.self,
       BenchCommand.self, CompareCommand.self, CeilingsCommand.self,
       TuneCommand.self, ProfileCommand.self, PipelinesCommand.self, SoakCommand.self,
-      PlotCommand.self,
-      HistoryCommand.self,
+      MaskCommand.self, PlotCommand.self, HistoryCommand.self,
     ])
 
   static func main() async {
