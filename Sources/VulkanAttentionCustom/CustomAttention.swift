@@ -52,7 +52,8 @@ public struct CustomAttention: Sendable {
     let functions = [score?.function, mask?.function, output?.function].compactMap(\.self)
     let parameters = try CustomParameters(functions)
     let (plan, shader) = try await CustomShader.choose(
-      functions, parameters, path: path, isChecked: isChecked, compiler: compiler
+      functions, parameters, path: path, isChecked: isChecked, device: device.capabilities,
+      compiler: compiler
     ) { excluded throws(AttentionError) in
       let plan = try AttentionPlan(
         request, device: device.capabilities, path: path, tile: tile, tuning: tuning,

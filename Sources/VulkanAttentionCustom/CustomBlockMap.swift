@@ -42,7 +42,8 @@ public struct CustomBlockMap: Sendable {
     }
     let parameters = try CustomParameters([mask.function])
     let custom = try await CustomShader.compile(
-      shader, [mask.function], parameters, isChecked: isChecked, compiler: compiler)
+      shader, [mask.function], parameters, isChecked: isChecked, device: device.capabilities,
+      compiler: compiler)
     self.parameters = parameters
     kernel = try wrappingAttentionErrors { () throws(AttentionError) in
       try AttentionBlockMapKernel(

@@ -72,7 +72,8 @@ public struct CustomDecode: Sendable {
     let functions = [score?.function, mask?.function].compactMap(\.self)
     let parameters = try CustomParameters(functions)
     let (plan, shader) = try await CustomShader.choose(
-      functions, parameters, path: path, isChecked: isChecked, compiler: compiler
+      functions, parameters, path: path, isChecked: isChecked, device: device.capabilities,
+      compiler: compiler
     ) { excluded throws(AttentionError) in
       let plan = try DecodePlan(
         request, device: device.capabilities, path: path, tile: tile, mode: mode, tuning: tuning,

@@ -12,7 +12,8 @@ struct CustomBadInputTests {
     _ functions: [CustomFunction]
   ) async throws -> [CustomCompilerMessage] {
     let source = try CustomShaderSource(
-      .attentionRow, functions, parameters: CustomParameters(functions), isChecked: false)
+      .attentionRow, functions, parameters: CustomParameters(functions), isChecked: false,
+      device: SampleDevice.software.capabilities())
     do {
       _ = try await CustomCompiler(directory: nil).compile(source)
     } catch CustomAttentionError.notCompiled(let messages) {

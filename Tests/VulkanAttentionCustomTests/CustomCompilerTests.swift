@@ -17,13 +17,25 @@ extension Trait where Self == ConditionTrait {
 struct CustomCompilerTests {
   private func source(
     _ body: String, declarations: String = "", mask: String? = nil,
-    scalars: [CustomScalar] = [], isChecked: Bool = false
+    scalars: [CustomScalar] = [], isChecked: Bool = false, device: SampleDevice = .software
   ) throws -> CustomShaderSource {
     let score = try ScoreModification(body, declarations: declarations, scalars: scalars)
     let functions = [score.function, try mask.map { try MaskModification($0) }?.function]
       .compactMap(\.self)
     return try CustomShaderSource(
-      .attentionRow, functions, parameters: CustomParameters(functions), isChecked: isChecked)
+      .attentionRow, functions, parameters: CustomParameters(functions), isChecked: isChecked,
+      device: device.capabilities())
+  }
+
+  @Test(
+    "The compiler's optimiser runs for GPUs alone, and what it made is kept apart", .needsShaderc)
+  func optimiser() async throws {
+    let plain = try source("return score;")
+    let optimised = try source("return score;", device: .nvidia)
+    #expect(!plain.isOptimized && optimised.isOptimized)
+    #expect(plain.text == optimised.text)
+    let compiler = CustomCompiler(directory: nil)
+    #expect(try await compiler.identity(of: plain) != compiler.identity(of: optimised))
   }
 
   @Test("A missing library is an error that names the package") func missingLibrary() async throws {

@@ -48,7 +48,8 @@ struct CustomPathTests {
       _ path: AttentionPath?
     ) async throws(CustomAttentionError) -> (AttentionPlan, ShaderBinary) {
       try await CustomShader.choose(
-        functions, CustomParameters(functions), path: path, isChecked: false, compiler: compiler
+        functions, CustomParameters(functions), path: path, isChecked: false, device: device,
+        compiler: compiler
       ) { excluded throws(AttentionError) in
         let plan = try AttentionPlan(
           request, device: device, path: path, tuning: .none, customByteCount: 64,

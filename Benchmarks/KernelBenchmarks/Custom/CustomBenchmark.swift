@@ -240,7 +240,7 @@ public struct CustomBenchmark: Sendable {
       errors: (ownError, customError),
       compilation: try await CustomCompiler.compilationSeconds(
         of: custom.plan.shaderName, score: equivalent.score, mask: equivalent.mask,
-        output: equivalent.output))
+        output: equivalent.output, device: device.capabilities))
   }
   /// Computes the block map of a mask, twice.
   ///

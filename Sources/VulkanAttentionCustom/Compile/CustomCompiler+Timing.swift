@@ -11,11 +11,13 @@ internal import ShaderLibrary
 extension CustomCompiler {
   /// Seconds from a snippet to its SPIR-V: by the compiler, and from the file that it leaves.
   ///
-  /// - Parameter shaderName: the library's shader that the modifications go into.
+  /// - Parameters:
+  ///   - shaderName: the library's shader that the modifications go into.
+  ///   - device: what it is compiled for.
   /// - Throws: `CustomAttentionError`.
   package static func compilationSeconds(
     of shaderName: String, score: ScoreModification?, mask: MaskModification?,
-    output: OutputModification?
+    output: OutputModification?, device: DeviceCapabilities
   ) async throws(CustomAttentionError) -> (first: Double, disk: Double) {
     guard let shader = ShaderBinary.named(shaderName) else {
       throw .compilerFailed(log: "this build has no shader \(shaderName)")
@@ -36,7 +38,7 @@ extension CustomCompiler {
       let compiler = CustomCompiler(directory: folder)
       let start = clock.now
       let source = try CustomShaderSource(
-        shader, functions, parameters: parameters, isChecked: false)
+        shader, functions, parameters: parameters, isChecked: false, device: device)
       _ = try await compiler.compile(source)
       let parts = (clock.now - start).components
       return (

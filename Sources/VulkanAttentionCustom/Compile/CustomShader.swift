@@ -5,10 +5,12 @@ internal import VulkanRuntime
 enum CustomShader {
   /// Plans and compiles, without the paths that the machine's GLSL compiler lacks extensions for where none is forced.
   ///
-  /// - Parameter makePlan: plans without some paths, and says the plan's path and shader.
+  /// - Parameters:
+  ///   - device: what the shader will run on.
+  ///   - makePlan: plans without some paths, and says the plan's path and shader.
   static func choose<Plan: Sendable>(
     _ functions: [CustomFunction], _ parameters: CustomParameters, path: AttentionPath?,
-    isChecked: Bool, compiler: CustomCompiler,
+    isChecked: Bool, device: DeviceCapabilities, compiler: CustomCompiler,
     makePlan: ([AttentionPath: String]) throws(AttentionError) -> (Plan, AttentionPath, String)
   ) async throws(CustomAttentionError) -> (Plan, ShaderBinary) {
     var excluded: [AttentionPath: String] = [:]
@@ -24,7 +26,8 @@ enum CustomShader {
         return (
           plan,
           try await compile(
-            shader, functions, parameters, isChecked: isChecked, compiler: compiler)
+            shader, functions, parameters, isChecked: isChecked, device: device,
+            compiler: compiler)
         )
       } catch .compilerTooOld(let extensions, let library) where path == nil {
         // Each path once: a plan does not choose one that it may not.
@@ -40,10 +43,10 @@ enum CustomShader {
   /// A shader of the library with modifications in it.
   static func compile(
     _ shader: ShaderBinary, _ functions: [CustomFunction], _ parameters: CustomParameters,
-    isChecked: Bool, compiler: CustomCompiler
+    isChecked: Bool, device: DeviceCapabilities, compiler: CustomCompiler
   ) async throws(CustomAttentionError) -> ShaderBinary {
     let source = try CustomShaderSource(
-      shader, functions, parameters: parameters, isChecked: isChecked)
+      shader, functions, parameters: parameters, isChecked: isChecked, device: device)
     return try shader.replacing(try await compiler.compile(source))
   }
 }
