@@ -166,13 +166,14 @@ struct StepInformation {
       table = nil
       return
     }
-    let starts = Array(UnsafeBufferPointer(start: indptr, count: batch + 1))
-    let indices = try elements(
-      given.page_indices, given.page_index_count, "page indices", atMost: Int(Int32.max))
+    // Before it is read: what was given for a cache without pages need not have B + 1 numbers.
     let arrangement = plan.request.keyCache.arrangement
     guard arrangement.kind == .paged else {
       throw Failure("info.page_indptr", "given", allowed: "NULL where the cache has no pages")
     }
+    let starts = Array(UnsafeBufferPointer(start: indptr, count: batch + 1))
+    let indices = try elements(
+      given.page_indices, given.page_index_count, "page indices", atMost: Int(Int32.max))
     // What counts of a step are its lengths, which are checked against the pages: a last page may be
     // full or not.
     let lastPageLengths = (0..<batch).map { b in
