@@ -184,6 +184,9 @@ typedef struct vkattn_device_options {
    * that was made with it are freed and their work is done. */
   vkattn_log_callback log;
   void *log_context;
+  /* The most bytes of device memory for buffers of its own, staging included; 0 for what the driver gives. Beyond it
+   * a buffer is refused with VKATTN_LIMIT_EXCEEDED. */
+  uint64_t memory_limit;
 } vkattn_device_options;
 
 typedef int32_t vkattn_device_kind;

@@ -102,6 +102,7 @@ func deviceOptions(
   try checkReserved(given.reserved, "options")
   var options = ComputeDevice.Options()
   if has(given.flags, VKATTN_DEVICE_VALIDATION) { options.validationLog = ValidationLog() }
+  options.memoryLimit = given.memory_limit == 0 ? nil : Int(clamping: given.memory_limit)
   options.forcesStaging = has(given.flags, VKATTN_DEVICE_FORCES_STAGING)
   if let directory = text(given.pipeline_cache_directory) {
     options.pipelineCacheDirectory = directory.isEmpty ? nil : directory

@@ -504,8 +504,18 @@ static void other_device(void) {
   options.selection = "best";
   options.flags = 64;
   EXPECT_STATUS(VKATTN_INVALID_ARGUMENT, vkattn_device_open(&options, &second));
-  options.flags = VKATTN_DEVICE_FORCES_STAGING;
+  options.flags = 0;
   options.pipeline_cache_directory = "";
+  options.memory_limit = 1 << 20;
+  OK(vkattn_device_open(&options, &second));
+  vkattn_buffer bounded = NULL, beyond = NULL;
+  OK(vkattn_buffer_create(second, 900 << 10, VKATTN_MEMORY_DEVICE, NULL, &bounded));
+  EXPECT_STATUS(VKATTN_LIMIT_EXCEEDED,
+                vkattn_buffer_create(second, 900 << 10, VKATTN_MEMORY_DEVICE, NULL, &beyond));
+  OK(vkattn_buffer_free(bounded)), OK(vkattn_device_free(second));
+  second = NULL;
+  options.memory_limit = 0;
+  options.flags = VKATTN_DEVICE_FORCES_STAGING;
   options.log = listen;
   options.log_context = &note;
   OK(vkattn_device_open(&options, &second));

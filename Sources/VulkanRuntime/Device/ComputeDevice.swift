@@ -13,6 +13,9 @@ public final class ComputeDevice: Sendable {
     public var pipelineCacheDirectory: String? = PipelineCacheFile.defaultDirectory
     /// Receives what the runtime has to tell; silent by default.
     public var logger = Logger(label: "VulkanAttention") { _ in SwiftLogNoOpLogHandler() }
+    /// The most bytes of device memory that the device takes for buffers of its own, staging included; nil for what
+    /// the driver gives. Beyond it, a buffer is refused with `limitExceeded`.
+    public var memoryLimit: Int?
     /// Copies through staging buffers even where the host reaches device memory.
     public var forcesStaging = false
     /// Keeps what the driver's compiler says of each pipeline, where the device has the feature
@@ -97,7 +100,7 @@ public final class ComputeDevice: Sendable {
   init(_ logical: LogicalDevice, options: Options) throws(VulkanError) {
     self.logical = logical
     logger = options.logger
-    pool = MemoryPool(logical)
+    pool = MemoryPool(logical, limit: options.memoryLimit)
     queue = options.compilesOnly ? nil : try SubmissionQueue(logical)
     pipelines = try PipelineStore(
       logical, directory: options.pipelineCacheDirectory, logger: options.logger)
@@ -122,7 +125,7 @@ public final class ComputeDevice: Sendable {
   ///   - byteCount: the size, 0 or more.
   ///   - purpose: who touches it.
   ///   - label: what it is for, named in errors.
-  /// - Throws: `outOfMemory`, `limitExceeded`, `deviceLost`.
+  /// - Throws: `outOfMemory`, `limitExceeded` (of an allocation, or ``Options/memoryLimit``), `deviceLost`.
   public func makeBuffer(
     byteCount: Int, purpose: MemoryPurpose = .device, label: String = "buffer"
   ) throws(VulkanError) -> DeviceBuffer {

@@ -20,15 +20,22 @@ final class MemoryPool: Sendable {
   }
 
   private let logical: LogicalDevice
+  /// The most bytes of all blocks; nil for no limit.
+  private let limit: Int?
   private let blocks = Mutex<[Pooled]>([])
 
-  init(_ logical: LogicalDevice) {
+  init(_ logical: LogicalDevice, limit: Int?) {
     self.logical = logical
+    self.limit = limit
   }
 
   /// Bytes of all blocks held.
   var reservedByteCount: Int {
-    blocks.withLock { $0.reduce(0) { $0 + $1.block.byteCount } }
+    blocks.withLock { Self.byteCount(of: $0) }
+  }
+
+  private static func byteCount(of blocks: [Pooled]) -> Int {
+    blocks.reduce(0) { $0 + $1.block.byteCount }
   }
 
   /// Bytes of all ranges that are in use, each rounded up to the alignment.
@@ -56,7 +63,18 @@ final class MemoryPool: Sendable {
         }
       }
       // Half a block or more gets a block of its own, so that freeing it frees the memory.
-      let blockSize = size > Self.blockByteCount / 2 ? size : Self.blockByteCount
+      var blockSize = size > Self.blockByteCount / 2 ? size : Self.blockByteCount
+      if let limit = self.limit, Self.byteCount(of: pooled) + blockSize > limit {
+        // Blocks in which nothing lies give way, and the new one has no room for others.
+        pooled.removeAll { $0.free.isWhole }
+        let held = Self.byteCount(of: pooled)
+        if held + blockSize > limit { blockSize = size }
+        guard held + blockSize <= limit else {
+          throw .limitExceeded(
+            what: "bytes of device memory, with \(label)", requested: held + blockSize,
+            allowed: limit)
+        }
+      }
       let block = try MemoryBlock(
         logical, byteCount: blockSize, purpose: purpose, label: label)
       var free = FreeList(byteCount: blockSize)

@@ -59,4 +59,27 @@ struct OutOfMemoryTests {
     }
     #expect(!device.isLost)
   }
+
+  @Test("A limit bounds what is held, and what nobody uses gives way")
+  func memoryLimit() async throws {
+    var options = TestDevice.options()
+    options.memoryLimit = 1 << 20
+    let device = try ComputeDevice.open(.best, options: options)
+    // Less than a block of the pool: buffers get blocks of their own size.
+    let first = try device.makeBuffer(byteCount: 600 << 10)
+    #expect(device.reservedByteCount == 600 << 10)
+    #expect(
+      throws: VulkanError.limitExceeded(
+        what: "bytes of device memory, with keys", requested: 1100 << 10, allowed: 1 << 20)
+    ) { try device.makeBuffer(byteCount: 500 << 10, label: "keys") }
+    #expect(!device.isLost)
+    #expect(first.byteCount == 600 << 10)
+    var second: DeviceBuffer? = try device.makeBuffer(byteCount: 400 << 10, purpose: .upload)
+    #expect(second != nil && device.reservedByteCount <= 1 << 20)
+    second = nil
+    // The empty block of another purpose is not in the way.
+    let third = try device.makeBuffer(byteCount: 420 << 10, purpose: .readback)
+    #expect(third.byteCount == 420 << 10 && device.reservedByteCount <= 1 << 20)
+    #expect(throws: VulkanError.self) { try device.makeBuffer(byteCount: 1 << 40) }
+  }
 }
