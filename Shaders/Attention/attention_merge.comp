@@ -91,10 +91,6 @@ vec4 loadQuad(const uint type, uint64_t address) {
   return uintBitsToFloat(uvec4(words, uint(second), uint(second >> 32)));
 }
 
-uint64_t joined(uint low, uint high) {
-  return uint64_t(low) | uint64_t(high) << 32;
-}
-
 void storeQuad(const uint type, uint64_t address, vec4 values) {
   if (type == ELEMENT_F32) {
     const uvec4 words = floatBitsToUint(values);

@@ -187,7 +187,7 @@ float loadOptionalFloat(const uint tensor, uint64_t index, float otherwise) {
 
 /// A byte of memory; the word around it lies in the same allocation.
 uint loadByte(uint64_t address) {
-  return WordReference(address & ~3ul).value >> uint(address & 3ul) * 8 & 0xffu;
+  return WordReference(roundedDown(address, 4)).value >> (uint(address) & 3u) * 8 & 0xffu;
 }
 
 #endif

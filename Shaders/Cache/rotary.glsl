@@ -15,9 +15,14 @@
 
 /// The cosine and the sine of position * frequency.
 vec2 turned(uint64_t frequency, int position) {
-  const uint64_t turns = frequency * uint64_t(int64_t(position));
-  const uint64_t quarter = (turns + (1ul << 61)) >> 62;
-  const int rest = int(int64_t(turns - (quarter << 62)) >> 32);
+  // The upper half of the product of 64 bits, in words: GPUs have no other, and see word_pairs.glsl.
+  const uvec2 words = unpackUint2x32(frequency);
+  uint low;
+  uint high;
+  umulExtended(words.x, uint(position), high, low);
+  const uint turns = words.y * uint(position) + high - (position < 0 ? words.x : 0u);
+  const uint quarter = turns + (1u << 29) >> 30;
+  const int rest = int(turns - (quarter << 30));
   const float angle = float(rest) * 1.4629180792671596e-9;  // 2 pi / 2^32
   const float z = angle * angle;
   // Fitted to sin and cos on +-pi/4: 1.8e-9 and 1.0e-10 at most.
@@ -25,9 +30,8 @@ vec2 turned(uint64_t frequency, int position) {
     angle * z, fma(fma(-1.9495592e-4, z, 8.3319787e-3), z, -1.6666651e-1), angle);
   const float cosine = fma(
     z * z, fma(fma(2.4438406e-5, z, -1.3887368e-3), z, 4.1666646e-2), fma(z, -0.5, 1.0));
-  const uint turn = uint(quarter) & 3;
-  const vec2 pair = (turn & 1) == 0 ? vec2(cosine, sine) : vec2(-sine, cosine);
-  return (turn & 2) == 0 ? pair : -pair;
+  const vec2 pair = (quarter & 1) == 0 ? vec2(cosine, sine) : vec2(-sine, cosine);
+  return (quarter & 2) == 0 ? pair : -pair;
 }
 
 /// The cosine and the sine for pair `pair` of the table of frequencies.

@@ -47,7 +47,7 @@ uint loadHalfWord(uint64_t address) {
 
 /// A byte of memory, at any address; the half word around it lies in the same allocation.
 uint loadSingleByte(uint64_t address) {
-  return loadHalfWord(address & ~1ul) >> uint(address & 1ul) * 8 & 0xffu;
+  return loadHalfWord(roundedDown(address, 2)) >> (uint(address) & 1u) * 8 & 0xffu;
 }
 
 /// Four bytes as signed numbers.

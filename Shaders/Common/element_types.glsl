@@ -13,6 +13,8 @@
 #extension GL_EXT_shader_16bit_storage : require
 #extension GL_EXT_control_flow_attributes : require
 
+#include "word_pairs.glsl"
+
 const uint ELEMENT_F32 = 0;
 const uint ELEMENT_F16 = 1;
 const uint ELEMENT_BF16 = 2;

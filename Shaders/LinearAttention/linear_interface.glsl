@@ -126,7 +126,7 @@ uint sameForAll(uint value) {
 
 uint64_t sameForAll(uint64_t value) {
   const uvec2 halves = unpackUint2x32(value);
-  return packUint2x32(uvec2(subgroupMin(halves.x), subgroupMin(halves.y)));
+  return joined(subgroupMin(halves.x), subgroupMin(halves.y));
 }
 
 void openSequence(uint index, uint ownHead) {

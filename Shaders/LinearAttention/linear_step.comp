@@ -78,8 +78,9 @@ vec4 loadColumns(const uint type, uint64_t row) {
 }
 
 void storeRow(uint64_t rows, uint row, vec4 values) {
-  StateReference(rows + uint64_t(row) * (VALUE_CHANNELS * 4)).value = u64vec2(
-    packUint2x32(floatBitsToUint(values.xy)), packUint2x32(floatBitsToUint(values.zw)));
+  const uvec4 words = floatBitsToUint(values);
+  StateReference(rows + uint64_t(row) * (VALUE_CHANNELS * 4)).value =
+    u64vec2(joined(words.x, words.y), joined(words.z, words.w));
 }
 
 void main() {

@@ -290,15 +290,7 @@ import VulkanAttention
 
   @Test("Ctrl-C ends a check with the summary of what is done", .needsDevice)
   func interruptedCheck() async throws {
-    let program = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent()
-      .appending(path: "vkattn").path
-    let launcher = ProcessInfo.processInfo.environment["VKATTN_LAUNCHER"]
-    let check = Process()
-    check.executableURL = URL(filePath: launcher ?? program)
-    check.arguments =
-      (launcher == nil ? [] : [program]) + ["check", "--full", "--path", "row", "--only", "/f32/"]
-    let output = Pipe()
-    check.standardOutput = output
+    let (check, output) = commandProcess(["check", "--full", "--path", "row", "--only", "/f32/"])
     try check.run()
     var text = ""
     var isInterrupted = false

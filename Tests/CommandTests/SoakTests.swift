@@ -66,17 +66,10 @@ import VulkanAttention
   /// In a process of its own, for the host's memory is the process's.
   @Test("Memory is flat over a thousand steps, fewer without VKATTN_FULL_TESTS", .needsDevice)
   func hostMemory() async throws {
-    let program = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent()
-      .appending(path: "vkattn").path
-    let launcher = ProcessInfo.processInfo.environment["VKATTN_LAUNCHER"]
-    let soak = Process()
-    soak.executableURL = URL(filePath: launcher ?? program)
     let counts = Self.isFull ? ["1000", "20"] : ["150", "8"]
-    soak.arguments =
-      (launcher == nil ? [] : [program])
-      + ["soak", "--json", "--steps", counts[0], "--devices", counts[1]]
-    let output = Pipe()
-    soak.standardOutput = output
+    let (soak, output) = commandProcess([
+      "soak", "--json", "--steps", counts[0], "--devices", counts[1],
+    ])
     try soak.run()
     let data = try output.fileHandleForReading.readToEnd() ?? Data()
     soak.waitUntilExit()
