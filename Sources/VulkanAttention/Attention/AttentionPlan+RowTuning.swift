@@ -49,6 +49,15 @@ extension AttentionPlan {
     _ own: AttentionTileParameters.Row? = nil
   ) -> Result<AttentionTile, PathRefusal> {
     if let refusal = own?.refusal(on: device) { return .failure(refusal) }
+    // A subgroup asks for one row of blocks (attention_row.comp).
+    guard request.operand(.blockMap) == nil || request.mask.blockMapRows >= device.maxSubgroupSize
+    else {
+      return .failure(
+        PathRefusal(
+          reason:
+            "blocks of a block map have \(request.mask.blockMapRows) query tokens, subgroups up to "
+            + "\(device.maxSubgroupSize) rows"))
+    }
     let packing =
       if let own {
         own.isPacked ? packing(request, device, keysPerBlock: own.keysPerBlock) : nil

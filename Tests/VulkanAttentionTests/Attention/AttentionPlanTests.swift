@@ -189,6 +189,26 @@ import Testing
     #expect(try reason(half, .unusable).contains("lacks"))
   }
 
+  @Test("The row path takes no block map whose blocks are smaller than a subgroup")
+  func smallBlocks() throws {
+    var device = try SampleDevice.software.capabilities()
+    var mask = AttentionMask.none
+    mask.blockMapRows = 64
+    let request = try AttentionRequest(
+      queryTokens: 512, queryHeads: 2, headSize: 64, mask: mask, operands: [.init(.blockMap)])
+    #expect(try AttentionPlan(request, device: device, path: .row).path == .row)
+    device.maxSubgroupSize = 128
+    let error = #expect(throws: AttentionError.self) {
+      try AttentionPlan(request, device: device, path: .row)
+    }
+    #expect("\(String(describing: error))".contains("64 query tokens, subgroups up to 128 rows"))
+    #expect(try AttentionPlan(request, device: device).path == .subgroup)
+    mask.blockMapRows = 128
+    let large = try AttentionRequest(
+      queryTokens: 512, queryHeads: 2, headSize: 64, mask: mask, operands: [.init(.blockMap)])
+    #expect(try AttentionPlan(large, device: device, path: .row).path == .row)
+  }
+
   @Test("Matrices of 16x16x16 are taken where the device has them or can be flexible")
   func forcedFragment() throws {
     let request = try AttentionRequest(
