@@ -203,10 +203,10 @@ void touch(uint firstKey, const uint count) {
   const uint vBytes = VALUE_IS_KEY ? 0 : HEAD_SIZE_V * formatBits(VALUE_TYPE) / 8;
   [[unroll]] for (uint c = 0; c < count; c++) {
     const KeyPlace place = placeOf(min(firstKey + c, keyTokens - 1));
-    const uint64_t kWords = keyRow(place) & ~3ul;
+    const uint64_t kWords = KEYS_ALIGNED ? keyRow(place) : roundedDown(keyRow(place), 4);
     [[unroll]] for (uint line = 0; line < kBytes; line += 64) { touched |= WordReference(kWords + line).value; }
     if (vBytes > 0) {
-      const uint64_t vWords = valueRow(place) & ~3ul;
+      const uint64_t vWords = VALUES_ALIGNED ? valueRow(place) : roundedDown(valueRow(place), 4);
       [[unroll]] for (uint line = 0; line < vBytes; line += 64) { touched |= WordReference(vWords + line).value; }
     }
   }

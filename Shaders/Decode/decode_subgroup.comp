@@ -34,6 +34,12 @@
 //   UNIFORM_LOADS                                                            5.2        2.0        7.7         6.3
 //   and touch(): the next keys' lines are read all at once                   2.9        2.2        5.6         5.0
 //   decode_row.comp with touch()                                             3.5        3.8        8.5         8.0
+// Another day, by turns (medians of three runs):
+//   the same as "and touch()"                                                3.0        2.3        5.8         4.5
+//   WORDS_IN_LINE, and no masking of addresses that are aligned in touch()   2.5        2.0        4.8         3.2
+// The 3700 instructions for 8 keys of f16 D=64 were, before that: 1070 that multiply and add, 630 moves to and from the
+// stack, 600 that put words of lanes together (half of them are gone), 550 that make f32 of f16. A quarter of the time
+// is waiting for the lines that touch() reads.
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -70,6 +76,11 @@ const uint LANES_V = UNITS_V >= SUBGROUP_SIZE ? SUBGROUP_SIZE
 const uint KEYS_AT_ONCE = SUBGROUP_SIZE / LANES_V;
 const uint CHUNKS_V = (UNITS_V + LANES_V - 1) / LANES_V;  // units of a lane
 const uint OWN_V = CHUNKS_V * UNIT_V;                     // quads of a lane
+
+// Lanes take neighbouring words of a value instead of octets of channels: software drivers then load the words of all
+// lanes at once. Of formats of 16 bits a word is half a quad, and neighbouring lanes exchange halves at the end.
+const uint WORDS_IN_LINE = uint(UNIFORM_LOADS) & UNIT_V - 1 & uint(UNITS_V % LANES_V == 0) & uint(LANES_V > 1);
+const uint HALVES_IN_LINE = WORDS_IN_LINE & (1u << ELEMENT_F16 | 1u << ELEMENT_BF16) >> VALUE_TYPE;
 
 // One scale serves all channels of a value: it belongs to the key's weight.
 const uint WEIGHT_HAS_SCALE = GROUP_SCALED_FORMATS >> VALUE_TYPE & uint(VALUE_GROUP >= HEAD_SIZE_V);
@@ -127,12 +138,12 @@ void unpackOctet(const uint format, uvec4 words, out vec4 low, out vec4 high) {
   }
 }
 
-/// For each lane, eight channels at its own one of the addresses, which are the same for all lanes.
-uvec4 chooseOctetWords(const uint format, uint64_t addresses[SUBGROUP_SIZE]) {
+/// For each lane, the words of eight channels from its own one of the addresses on, which are the same for all lanes.
+uvec4 chooseOctetWords(const uint format, uint64_t addresses[SUBGROUP_SIZE], const uint wordStride) {
   uvec4 words = uvec4(0);
   [[unroll]] for (uint w = 0; w < octetWords(format); w++) {
     [[unroll]] for (uint c = 0; c < SUBGROUP_SIZE; c++) {
-      const uint word = WordReference(addresses[c] + w * 4).value;
+      const uint word = WordReference(addresses[c] + w * wordStride).value;
       words[w] = gl_SubgroupInvocationID == c ? word : words[w];
     }
   }
@@ -160,7 +171,7 @@ void multiplyKey(uint firstKey, uint key, uint64_t kRow, uint64_t scaleRow, out 
       if (UNIFORM_LOADS) {
         uint64_t addresses[SUBGROUP_SIZE];
         [[unroll]] for (uint c = 0; c < SUBGROUP_SIZE; c++) { addresses[c] = uniformRows[c] + place; }
-        words = chooseOctetWords(KEY_TYPE, addresses);
+        words = chooseOctetWords(KEY_TYPE, addresses, 4);
       } else {
         words = loadOctetWords(KEY_TYPE, kRow + place);
       }
@@ -191,6 +202,25 @@ void multiplyKey(uint firstKey, uint key, uint64_t kRow, uint64_t scaleRow, out 
         }
       }
     }
+  }
+}
+
+/// The quad of channels of one of the lane's results, its halves exchanged.
+uint quadOf(const uint place) {
+  const uint own = gl_SubgroupInvocationID % LANES_V;
+  // Words 2 place and 2 place + 1 of the lane: the even lane of a pair has the first ones, the odd one the others.
+  if (HALVES_IN_LINE != 0) { return (place * 2 + own % 2) * (LANES_V / 2) + own / 2; }
+  if (octetWords(VALUE_TYPE) == 2 && WORDS_IN_LINE != 0) { return place * LANES_V + own; }
+  return (place / UNIT_V * LANES_V + own) * UNIT_V + place % UNIT_V;
+}
+
+/// Gives the lane whole quads for its halves of two.
+void exchangeHalves() {
+  const bool isOdd = gl_SubgroupInvocationID % 2 != 0;
+  [[unroll]] for (uint i = 0; i < ROWS * OWN_V; i++) {
+    const vec2 given = isOdd ? o[i].xy : o[i].zw;
+    const vec2 taken = subgroupShuffleXor(given, 1);
+    o[i] = isOdd ? vec4(taken, o[i].zw) : vec4(o[i].xy, taken);
   }
 }
 
@@ -262,9 +292,10 @@ void foldKeys(uint firstKey) {
           uint64_t addresses[SUBGROUP_SIZE];
           [[unroll]] for (uint i = 0; i < SUBGROUP_SIZE; i++) {
             const uint unit = min(j * LANES_V + i % LANES_V, UNITS_V - 1);
-            addresses[i] = uniformRows[i / LANES_V] + unit * size;
+            const uint place = WORDS_IN_LINE != 0 ? j * LANES_V * size + i % LANES_V * 4 : unit * size;
+            addresses[i] = uniformRows[i / LANES_V] + place;
           }
-          words = chooseOctetWords(VALUE_TYPE, addresses);
+          words = chooseOctetWords(VALUE_TYPE, addresses, WORDS_IN_LINE != 0 ? LANES_V * 4 : 4);
         } else {
           words = loadOctetWords(VALUE_TYPE, vRow + channel / 8 * size);
         }
@@ -273,12 +304,12 @@ void foldKeys(uint firstKey) {
         v[0] = loadValueChannels4(vRow, channel);
       }
       [[unroll]] for (uint i = 0; i < UNIT_V; i++) {
+        const uint place = j * UNIT_V + i;
         if (VALUE_SCALES_APART && WEIGHT_HAS_SCALE == 0) {
-          v[i] *= valueScale(vRow, scaleRow, channel + i * 4);
+          v[i] *= valueScale(vRow, scaleRow, min(quadOf(place), QUADS_V - 1) * 4);
         }
         // 0 * NaN is NaN: a hidden value must not even be multiplied.
         v[i] = isUsed ? v[i] : vec4(0);
-        const uint place = j * UNIT_V + i;
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
           const vec4 seen = ROWS_AGREE || p[r] != 0.0 ? v[i] : vec4(0);
           o[r * OWN_V + place] = fma(vec4(p[r]), seen, o[r * OWN_V + place]);
@@ -286,11 +317,6 @@ void foldKeys(uint firstKey) {
       }
     }
   }
-}
-
-/// The quad of channels of one of the lane's results.
-uint quadOf(const uint place) {
-  return (place / UNIT_V * LANES_V + gl_SubgroupInvocationID % LANES_V) * UNIT_V + place % UNIT_V;
 }
 
 /// Loads the rows of the tile.
@@ -324,6 +350,7 @@ void openRows() {
 
 /// Adds up what lanes and subgroups have of the rows; afterwards the first subgroup has it.
 void addUp() {
+  if (HALVES_IN_LINE != 0) { exchangeHalves(); }
   [[unroll]] for (uint r = 0; r < ROWS; r++) {
     laneSum[r] = subgroupAdd(laneSum[r]);
     if (UNIFORM_LOADS) { laneSum[r] += touchedZero(); }
