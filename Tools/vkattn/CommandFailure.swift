@@ -1,4 +1,5 @@
 import VulkanAttention
+import VulkanAttentionCustom
 
 /// What the exit status tells; `vkattn --help` documents it.
 enum ExitStatus: Int32, Sendable {
@@ -27,6 +28,14 @@ enum ExitStatus: Int32, Sendable {
     case .invalidArgument, .tooLarge, .device(.limitExceeded): self = .wrongInput
     case .device(let error): self = ExitStatus(error)
     default: self = .failed
+    }
+  }
+
+  init(_ error: CustomAttentionError) {
+    switch error {
+    case .compilerMissing, .compilerTooOld, .compilerFailed: self = .failed
+    case .attention(let error): self = ExitStatus(error)
+    default: self = .wrongInput
     }
   }
 }

@@ -56,14 +56,9 @@ struct MaskCommand: AsyncParsableCommand {
   func run() async throws {
     let console = Console.current
     let opened = try device.open()
-    let map: MaskMap
-    do {
-      map = try await MaskMap.compute(
-        mask, declarations: declarations, scalars: scalars(), queryTokens: tokens,
-        keyTokens: keyTokens ?? tokens, blockRows: block, blockKeys: block, on: opened)
-    } catch let error as CustomAttentionError {
-      throw CommandFailure(Self.status(of: error), "\(error)")
-    }
+    let map = try await MaskMap.compute(
+      mask, declarations: declarations, scalars: scalars(), queryTokens: tokens,
+      keyTokens: keyTokens ?? tokens, blockRows: block, blockKeys: block, on: opened)
     if json {
       console.print(map.json.text)
     } else {
@@ -102,14 +97,6 @@ struct MaskCommand: AsyncParsableCommand {
       }
     }
     return scalars
-  }
-
-  private static func status(of error: CustomAttentionError) -> ExitStatus {
-    switch error {
-    case .compilerMissing, .compilerTooOld, .compilerFailed: .failed
-    case .attention(let error): ExitStatus(error)
-    default: .wrongInput
-    }
   }
 }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import KernelBenchmarks
 import VulkanAttention
+import VulkanAttentionCustom
 
 /// The command `vkattn`.
 @main
@@ -76,6 +77,9 @@ struct VKAttn: AsyncParsableCommand {
       console.error("vkattn: \(error)")
       return ExitStatus(error).rawValue
     case let error as AttentionError:
+      console.error("vkattn: \(error)")
+      return ExitStatus(error).rawValue
+    case let error as CustomAttentionError:
       console.error("vkattn: \(error)")
       return ExitStatus(error).rawValue
     default:
