@@ -30,8 +30,8 @@
  * is allowed. Results are written only by calls that succeed. Nothing here ends the process.
  *
  * Threads. Every function may be called on any thread, at any time, except from inside of a callback
- * (VKATTN_IN_CALLBACK). Devices, buffers, plans, kernels, steps, command lists and submissions can be
- * shared. A recorder is one thread's at a time: a call that finds another thread inside returns
+ * (VKATTN_IN_CALLBACK). Devices, buffers, plans, kernels, steps, command lists, streams and submissions
+ * can be shared. A recorder is one thread's at a time: a call that finds another thread inside returns
  * VKATTN_BUSY. The bytes of a buffer are the caller's to order: do not upload, download or touch mapped
  * memory that submitted work uses.
  *
@@ -146,6 +146,7 @@ typedef struct vkattn_recorder_handle *vkattn_recorder;
 typedef struct vkattn_submission_handle *vkattn_submission;
 typedef struct vkattn_step_handle *vkattn_step;
 typedef struct vkattn_command_list_handle *vkattn_command_list;
+typedef struct vkattn_stream_handle *vkattn_stream;
 
 /* --------------------------------------------------------------- Devices */
 
@@ -179,7 +180,8 @@ typedef struct vkattn_device_options {
   /* Where compiled pipelines are kept; NULL for the usual folder, "" for memory only. */
   const char *pipeline_cache_directory;
   uint32_t flags;
-  uint32_t reserved;
+  /* The most queues to ask of the driver, for streams; 0 for 4. */
+  uint32_t queue_limit;
   /* Receives what the library has to tell; NULL for silence. It may be called until the device and all
    * that was made with it are freed and their work is done. */
   vkattn_log_callback log;
@@ -1586,6 +1588,46 @@ VKATTN_API vkattn_status vkattn_command_list_submit(vkattn_command_list list,
 /* Frees the handle; runs that were submitted go on. */
 VKATTN_API vkattn_status vkattn_command_list_free(vkattn_command_list list);
 
+/* An order of work of its own on a device, beside the device's own order and those of other streams. Work of one
+ * stream starts in the order of its submission and sees what the stream's earlier work wrote. Work of two streams
+ * may run at the same time, and neither sees what the other writes, unless one waits for the other. Streams use the
+ * device's queues in turn; where there are fewer queues than streams, streams share them. */
+VKATTN_API vkattn_status vkattn_stream_create(vkattn_device device, vkattn_stream *stream);
+/* Frees the handle; the stream's work goes on. */
+VKATTN_API vkattn_status vkattn_stream_free(vkattn_stream stream);
+
+/* A value of a timeline semaphore (a VkSemaphore). */
+typedef struct vkattn_timeline_point {
+  void *semaphore;
+  uint64_t value;
+} vkattn_timeline_point;
+
+/* Where commands run, and behind what; all 0: in the device's own order. */
+typedef struct vkattn_submit_info {
+  size_t struct_size;
+  /* NULL for the device's own order. */
+  vkattn_stream stream;
+  /* Work of any stream of the device that must be done before. */
+  const vkattn_submission *after;
+  size_t after_count;
+  /* Points on your own timelines that must be reached before, for devices that were adopted. */
+  const vkattn_timeline_point *points;
+  size_t point_count;
+} vkattn_submit_info;
+
+/* As vkattn_recorder_submit; info may be NULL. */
+VKATTN_API vkattn_status vkattn_recorder_submit_to(vkattn_recorder recorder,
+                                                   const vkattn_submit_info *info,
+                                                   vkattn_submission *submission);
+/* As vkattn_command_list_submit; info may be NULL. */
+VKATTN_API vkattn_status vkattn_command_list_submit_to(vkattn_command_list list,
+                                                       const vkattn_submit_info *info,
+                                                       vkattn_submission *submission);
+/* Where a submission ends on its stream's timeline, for work of your own on the same VkDevice to wait for. The
+ * semaphore lives as long as the submission's handle. */
+VKATTN_API vkattn_status vkattn_submission_point(vkattn_submission submission,
+                                                 vkattn_timeline_point *point);
+
 /* Waits for at most so many seconds; a negative number is for ever. */
 VKATTN_API vkattn_status vkattn_submission_wait(vkattn_submission submission, double seconds);
 /* *is_complete becomes 1 where the device is done, else 0. */
@@ -1643,12 +1685,15 @@ typedef struct vkattn_foreign_device {
   /* vkGetInstanceProcAddr, as PFN_vkVoidFunction; NULL for that of the system's loader. */
   void (*get_instance_proc_address)(void);
   /* Called around each submission, on the thread that submits; NULL, both of them, where no one but this
-   * device uses the queue. */
+   * device uses the queues. */
   vkattn_queue_callback lock_queue;
   vkattn_queue_callback unlock_queue;
   /* Called once, when no device, buffer or work of the library uses the handles any more; may be NULL. */
   vkattn_release_callback released;
   void *context;
+  /* More queues (VkQueue) of the same family, for streams; lock_queue and unlock_queue are for all of them. */
+  void *const *stream_queues;
+  size_t stream_queue_count;
 } vkattn_foreign_device;
 
 /* Works on a Vulkan device of your own, which is left alone at the end. options may be NULL; they name no

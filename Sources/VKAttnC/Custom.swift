@@ -324,6 +324,8 @@ struct CustomBlockMapFamilyKernel: FamilyKernel {
 
 /// Decode with modifications.
 private struct CustomStepKernel: StepKernel {
+  typealias Step = CustomDecode.Step
+
   let kernel: CustomDecode
   let inputs: CustomInputNames
 
@@ -363,11 +365,6 @@ private struct CustomStepKernel: StepKernel {
     try inCustom { () throws(CustomAttentionError) in
       try kernel.record(buffers, step: step, into: recorder)
     }
-  }
-
-  private func own(_ step: any Sendable) throws(Failure) -> CustomDecode.Step {
-    guard let step = step as? CustomDecode.Step else { throw Failure.stepOfAnotherKernel }
-    return step
   }
 }
 

@@ -65,6 +65,8 @@ struct StepTensors {
 
 /// A decode kernel, with modifications or without.
 protocol StepKernel: Sendable {
+  /// What it prepares, of which a handle does not tell the type.
+  associatedtype Step: Sendable
   /// How it runs.
   var plan: DecodePlan { get }
   /// Takes what its modifications read of a step's bindings.
@@ -84,15 +86,21 @@ protocol StepKernel: Sendable {
   ) throws(Failure)
 }
 
-extension Failure {
-  static var stepOfAnotherKernel: Failure {
-    Failure(
-      "step", "of a kernel with or without modifications",
-      allowed: "a step that this kernel, or one of the same request, has prepared")
+extension StepKernel {
+  /// A step of the kernel's own kind.
+  func own(_ step: any Sendable) throws(Failure) -> Step {
+    guard let step = step as? Step else {
+      throw Failure(
+        "step", "of a kernel with or without modifications",
+        allowed: "a step that this kernel, or one of the same request, has prepared")
+    }
+    return step
   }
 }
 
 extension DecodeKernel: StepKernel {
+  typealias Step = DecodeStep
+
   func takeInputs(_ bindings: inout Bindings) throws(Failure) -> [String: DeviceBuffer] { [:] }
 
   func prepare(_ tensors: StepTensors, into recorder: Recorder) throws(Failure) -> any Sendable {
@@ -124,11 +132,6 @@ extension DecodeKernel: StepKernel {
     try inAttention { () throws(AttentionError) in
       try record(buffers, step: step, into: recorder)
     }
-  }
-
-  private func own(_ step: any Sendable) throws(Failure) -> DecodeStep {
-    guard let step = step as? DecodeStep else { throw Failure.stepOfAnotherKernel }
-    return step
   }
 }
 

@@ -99,8 +99,8 @@ func deviceOptions(
 ) throws(Failure) -> (selection: DeviceSelection?, options: ComputeDevice.Options) {
   let given = try readIfGiven(options, "options") ?? vkattn_device_options()
   try checkFlags(given.flags, "options", known: 3)
-  try checkReserved(given.reserved, "options")
   var options = ComputeDevice.Options()
+  if given.queue_limit > 0 { options.queueLimit = Int(given.queue_limit) }
   if has(given.flags, VKATTN_DEVICE_VALIDATION) { options.validationLog = ValidationLog() }
   options.memoryLimit = given.memory_limit == 0 ? nil : Int(clamping: given.memory_limit)
   options.forcesStaging = has(given.flags, VKATTN_DEVICE_FORCES_STAGING)

@@ -52,6 +52,20 @@ private func label(_ text: UnsafePointer<CChar>?) -> String {
   text.map { String(cString: $0) } ?? "buffer"
 }
 
+/// No family of any device has more queues than this.
+private let mostQueues = 1024
+
+/// The caller's further queues.
+private func streamQueues(_ given: vkattn_foreign_device) throws(Failure) -> [OpaquePointer] {
+  var queues: [OpaquePointer] = []
+  let pointers = try elements(
+    given.stream_queues, given.stream_queue_count, "foreign.stream_queues", atMost: mostQueues)
+  for (index, queue) in pointers.enumerated() {
+    queues.append(OpaquePointer(try required(queue, "foreign.stream_queues[\(index)]")))
+  }
+  return queues
+}
+
 /// The caller's names.
 private func extensionNames(_ given: vkattn_foreign_device) throws(Failure) -> Set<String> {
   var names: Set<String> = []
@@ -98,6 +112,7 @@ public func deviceAdopt(
     described.getInstanceProcAddress = given.get_instance_proc_address.map {
       unsafeBitCast($0, to: UnsafeRawPointer.self)
     }
+    described.streamQueues = try streamQueues(given)
     described.queueAccess = try callbacks.queueAccess()
     described.released = callbacks.release
     let adopted = try onDevice { () throws(VulkanError) in

@@ -10,6 +10,7 @@ enum HandleKind: UInt64, Sendable {
   case submission
   case step
   case commandList
+  case stream
 
   /// As in messages.
   var name: String {
@@ -22,6 +23,7 @@ enum HandleKind: UInt64, Sendable {
     case .submission: "submission"
     case .step: "step"
     case .commandList: "command list"
+    case .stream: "stream"
     }
   }
 }

@@ -35,21 +35,8 @@ final class CommandListObject: Sendable {
   }
 }
 
-/// What a submission's handle stands for.
-final class SubmissionObject: Sendable {
-  let submission: Submission
-
-  init(_ submission: Submission) {
-    self.submission = submission
-  }
-}
-
 private func recorderObject(_ handle: OpaquePointer?) throws(Failure) -> RecorderObject {
   try HandleTable.shared.object(handle, .recorder)
-}
-
-private func submission(_ handle: OpaquePointer?) throws(Failure) -> Submission {
-  try HandleTable.shared.object(handle, .submission, as: SubmissionObject.self).submission
 }
 
 /// `vkattn_recorder_create` of vkattn.h.
@@ -211,10 +198,23 @@ public func recorderTimestamp(_ recorder: OpaquePointer?) -> vkattn_status {
 public func recorderSubmit(
   _ recorder: OpaquePointer?, _ submission: UnsafeMutablePointer<OpaquePointer?>?
 ) -> vkattn_status {
+  recorderSubmitTo(recorder, nil, submission)
+}
+
+/// `vkattn_recorder_submit_to` of vkattn.h.
+@_cdecl("vkattn_recorder_submit_to")
+public func recorderSubmitTo(
+  _ recorder: OpaquePointer?, _ info: UnsafePointer<vkattn_submit_info>?,
+  _ submission: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
   call { () throws(Failure) in
     let object = try recorderObject(recorder)
+    let target = try SubmitTarget(info)
     let submitted = try object.use { (recorder) throws(Failure) in
-      try onDevice { () throws(VulkanError) in try object.device.submit(recorder) }
+      try onDevice { () throws(VulkanError) in
+        try target.stream(of: object.device).submit(
+          recorder, after: target.submissions, reaching: target.points)
+      }
     }
     try giveOut(submitted, submission)
   }
@@ -247,9 +247,22 @@ public func commandListCreate(
 public func commandListSubmit(
   _ list: OpaquePointer?, _ submission: UnsafeMutablePointer<OpaquePointer?>?
 ) -> vkattn_status {
+  commandListSubmitTo(list, nil, submission)
+}
+
+/// `vkattn_command_list_submit_to` of vkattn.h.
+@_cdecl("vkattn_command_list_submit_to")
+public func commandListSubmitTo(
+  _ list: OpaquePointer?, _ info: UnsafePointer<vkattn_submit_info>?,
+  _ submission: UnsafeMutablePointer<OpaquePointer?>?
+) -> vkattn_status {
   call { () throws(Failure) in
     let object = try HandleTable.shared.object(list, .commandList, as: CommandListObject.self)
-    let submitted = try onDevice { () throws(VulkanError) in try object.device.submit(object.list) }
+    let target = try SubmitTarget(info)
+    let submitted = try onDevice { () throws(VulkanError) in
+      try target.stream(of: object.device).submit(
+        object.list, after: target.submissions, reaching: target.points)
+    }
     try giveOut(submitted, submission)
   }
 }
@@ -258,62 +271,4 @@ public func commandListSubmit(
 @_cdecl("vkattn_command_list_free")
 public func commandListFree(_ list: OpaquePointer?) -> vkattn_status {
   call { () throws(Failure) in try HandleTable.shared.remove(list, .commandList) }
-}
-
-/// A handle of a submission, where one is asked for.
-private func giveOut(
-  _ submitted: Submission, _ submission: UnsafeMutablePointer<OpaquePointer?>?
-) throws(Failure) {
-  guard let submission else { return }
-  submission.pointee = try HandleTable.shared.insert(SubmissionObject(submitted), .submission)
-}
-
-/// `vkattn_submission_wait` of vkattn.h.
-@_cdecl("vkattn_submission_wait")
-public func submissionWait(_ handle: OpaquePointer?, _ seconds: Double) -> vkattn_status {
-  call { () throws(Failure) in
-    let submission = try submission(handle)
-    guard !seconds.isNaN else {
-      throw Failure("seconds", seconds, allowed: "a number, negative for ever")
-    }
-    try onDevice { () throws(VulkanError) in
-      try submission.wait(timeout: seconds < 0 ? nil : seconds)
-    }
-  }
-}
-
-/// `vkattn_submission_is_complete` of vkattn.h.
-@_cdecl("vkattn_submission_is_complete")
-public func submissionIsComplete(
-  _ handle: OpaquePointer?, _ isComplete: UnsafeMutablePointer<Int32>?
-) -> vkattn_status {
-  call { () throws(Failure) in
-    let submission = try submission(handle)
-    let isComplete = try required(isComplete, "is_complete")
-    isComplete.pointee =
-      try onDevice { () throws(VulkanError) in try submission.isComplete } ? 1 : 0
-  }
-}
-
-/// `vkattn_submission_timestamps` of vkattn.h.
-@_cdecl("vkattn_submission_timestamps")
-public func submissionTimestamps(
-  _ handle: OpaquePointer?, _ nanoseconds: UnsafeMutablePointer<Double>?, _ capacity: Int,
-  _ count: UnsafeMutablePointer<Int>?
-) -> vkattn_status {
-  call { () throws(Failure) in
-    let submission = try submission(handle)
-    let target = capacity == 0 ? nil : try required(nanoseconds, "nanoseconds")
-    let timestamps = try onDevice(submission.timestamps)
-    // A capacity beyond the integers holds all.
-    let room = capacity < 0 ? Int.max : capacity
-    target?.update(from: timestamps, count: min(room, timestamps.count))
-    count?.pointee = timestamps.count
-  }
-}
-
-/// `vkattn_submission_free` of vkattn.h.
-@_cdecl("vkattn_submission_free")
-public func submissionFree(_ handle: OpaquePointer?) -> vkattn_status {
-  call { () throws(Failure) in try HandleTable.shared.remove(handle, .submission) }
 }

@@ -304,6 +304,68 @@ static void test_adopted(void) {
   free(v);
 }
 
+/* Work behind a point of a timeline of one's own, and a wait of one's own for work. */
+static void test_timelines(void) {
+  raw_device raw;
+  EXPECT(open_raw(&raw, NULL));
+  if (raw.queue == NULL) return;
+  heard h = {.queue = PTHREAD_MUTEX_INITIALIZER};
+  vkattn_foreign_device foreign = described(&raw, &h);
+  void *queues[] = {raw.queue, NULL};
+  vkattn_device adopted = NULL;
+  foreign.stream_queues = queues;
+  foreign.stream_queue_count = 2;
+  EXPECT_STATUS(VKATTN_NULL_POINTER, vkattn_device_adopt(&foreign, NULL, &adopted));
+  EXPECT(strstr(vkattn_last_error(), "stream_queues[1]") != NULL);
+  foreign.stream_queue_count = SIZE_MAX;
+  EXPECT_STATUS(VKATTN_INVALID_ARGUMENT, vkattn_device_adopt(&foreign, NULL, &adopted));
+  foreign.stream_queue_count = 1;
+  OK(vkattn_device_adopt(&foreign, NULL, &adopted));
+
+  LOAD(raw.instance, vkCreateSemaphore);
+  LOAD(raw.instance, vkDestroySemaphore);
+  LOAD(raw.instance, vkSignalSemaphore);
+  LOAD(raw.instance, vkWaitSemaphores);
+  VkSemaphoreTypeCreateInfo type = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
+                                    .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
+  VkSemaphoreCreateInfo create = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
+  VkSemaphore semaphore = VK_NULL_HANDLE;
+  EXPECT(vkCreateSemaphore(raw.device, &create, NULL, &semaphore) == VK_SUCCESS);
+
+  vkattn_stream stream = NULL;
+  vkattn_recorder recorder = NULL;
+  vkattn_submission submission = NULL;
+  OK(vkattn_stream_create(adopted, &stream));
+  OK(vkattn_recorder_create(adopted, &recorder));
+  vkattn_timeline_point point = {semaphore, 3}, end = {NULL, 0};
+  vkattn_submit_info info = VKATTN_INIT(vkattn_submit_info);
+  info.stream = stream;
+  info.points = &point;
+  info.point_count = 1;
+  int before = h.locks;
+  OK(vkattn_recorder_submit_to(recorder, &info, &submission));
+  EXPECT(h.locks == before + 1 && h.unlocks == h.locks);
+  EXPECT_STATUS(VKATTN_TIMED_OUT, vkattn_submission_wait(submission, 0.05));
+  VkSemaphoreSignalInfo signal = {
+      .sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO, .semaphore = semaphore, .value = 3};
+  EXPECT(vkSignalSemaphore(raw.device, &signal) == VK_SUCCESS);
+  OK(vkattn_submission_point(submission, &end));
+  VkSemaphore theirs = (VkSemaphore)end.semaphore;
+  VkSemaphoreWaitInfo wait = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
+                              .semaphoreCount = 1,
+                              .pSemaphores = &theirs,
+                              .pValues = &end.value};
+  EXPECT(vkWaitSemaphores(raw.device, &wait, UINT64_MAX) == VK_SUCCESS);
+  int32_t is_complete = 0;
+  OK(vkattn_submission_is_complete(submission, &is_complete));
+  EXPECT(is_complete == 1);
+  OK(vkattn_submission_free(submission)), OK(vkattn_recorder_free(recorder));
+  OK(vkattn_stream_free(stream)), OK(vkattn_device_free(adopted));
+  EXPECT(h.releases == 1);
+  vkDestroySemaphore(raw.device, semaphore, NULL);
+  close_raw(&raw);
+}
+
 static void test_wrong_devices(void) {
   raw_device raw;
   EXPECT(open_raw(&raw, NULL));
@@ -444,6 +506,7 @@ void test_foreign(void) {
   EXPECT(open_loader());
   if (get_proc == NULL) return;
   test_adopted();
+  test_timelines();
   test_wrong_devices();
   test_imported();
 }

@@ -20,7 +20,7 @@ int main(int argc, char **argv) {
                {"linear", test_linear},       {"drafts", test_drafts},   {"block-maps", test_block_maps},
                {"features", test_features},   {"around", test_around},   {"companions", test_companions},
                {"custom", test_custom},       {"errors", test_errors},   {"threads", test_threads},
-               {"foreign", test_foreign}};
+               {"streams", test_streams},     {"foreign", test_foreign}};
   /* What a failure that ends the process leaves is read as well. */
   setvbuf(stdout, NULL, _IOLBF, 0);
   test_versions();

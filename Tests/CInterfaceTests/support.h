@@ -76,6 +76,7 @@ void test_decode(void);
 void test_caches(void);
 void test_linear(void);
 void test_errors(void);
+void test_streams(void);
 void test_threads(void);
 void test_foreign(void);
 

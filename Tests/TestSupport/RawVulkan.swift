@@ -227,6 +227,56 @@ public final class RawVulkan: @unchecked Sendable {
     try function("vkDestroyCommandPool", PFN_vkDestroyCommandPool.self)(device, pool, nil)
   }
 
+  /// Makes a timeline semaphore at 0.
+  public func makeTimeline() throws -> OpaquePointer {
+    let create = try functions("vkCreateSemaphore", PFN_vkCreateSemaphore.self)
+    var type = VkSemaphoreTypeCreateInfo()
+    type.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO
+    type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE
+    var semaphore: VkSemaphore?
+    let result = withUnsafePointer(to: type) { type in
+      var info = VkSemaphoreCreateInfo()
+      info.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO
+      info.pNext = UnsafeRawPointer(type)
+      return create(device, &info, nil, &semaphore)
+    }
+    try check(result, "vkCreateSemaphore")
+    guard let semaphore else { throw Failure(function: "vkCreateSemaphore", result: 0) }
+    return semaphore
+  }
+
+  /// Sets a timeline to a value from the host.
+  public func signal(_ point: TimelinePoint) throws {
+    var info = VkSemaphoreSignalInfo()
+    info.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SIGNAL_INFO
+    info.semaphore = point.semaphore
+    info.value = point.value
+    try check(
+      functions("vkSignalSemaphore", PFN_vkSignalSemaphore.self)(device, &info),
+      "vkSignalSemaphore")
+  }
+
+  /// Waits on the host for a point of a timeline.
+  public func wait(for point: TimelinePoint) throws {
+    let wait = try functions("vkWaitSemaphores", PFN_vkWaitSemaphores.self)
+    let result = withUnsafePointer(to: Optional(point.semaphore)) { semaphore in
+      withUnsafePointer(to: point.value) { value in
+        var info = VkSemaphoreWaitInfo()
+        info.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO
+        info.semaphoreCount = 1
+        info.pSemaphores = semaphore
+        info.pValues = value
+        return wait(device, &info, .max)
+      }
+    }
+    try check(result, "vkWaitSemaphores")
+  }
+
+  /// Destroys a timeline that no one waits for any more.
+  public func destroy(timeline: OpaquePointer) throws {
+    try functions("vkDestroySemaphore", PFN_vkDestroySemaphore.self)(device, timeline, nil)
+  }
+
   /// Forgets and returns what the validation layers said of all raw devices.
   public static func drainMessages() -> [String] {
     log.withLock { log in

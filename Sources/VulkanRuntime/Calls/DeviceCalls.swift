@@ -6,7 +6,7 @@ internal import CVulkan
 struct DeviceCalls: @unchecked Sendable {
   var vkDestroyDevice: PFN_vkDestroyDevice
   var vkGetDeviceQueue: PFN_vkGetDeviceQueue
-  var vkDeviceWaitIdle: PFN_vkDeviceWaitIdle
+  var vkQueueWaitIdle: PFN_vkQueueWaitIdle
   var vkAllocateMemory: PFN_vkAllocateMemory
   var vkFreeMemory: PFN_vkFreeMemory
   var vkMapMemory: PFN_vkMapMemory
@@ -61,7 +61,7 @@ struct DeviceCalls: @unchecked Sendable {
     }
     vkDestroyDevice = try load("vkDestroyDevice", PFN_vkDestroyDevice.self)
     vkGetDeviceQueue = try load("vkGetDeviceQueue", PFN_vkGetDeviceQueue.self)
-    vkDeviceWaitIdle = try load("vkDeviceWaitIdle", PFN_vkDeviceWaitIdle.self)
+    vkQueueWaitIdle = try load("vkQueueWaitIdle", PFN_vkQueueWaitIdle.self)
     vkAllocateMemory = try load("vkAllocateMemory", PFN_vkAllocateMemory.self)
     vkFreeMemory = try load("vkFreeMemory", PFN_vkFreeMemory.self)
     vkMapMemory = try load("vkMapMemory", PFN_vkMapMemory.self)

@@ -16,6 +16,9 @@ public final class ComputeDevice: Sendable {
     /// The most bytes of device memory that the device takes for buffers of its own, staging included; nil for what
     /// the driver gives. Beyond it, a buffer is refused with `limitExceeded`.
     public var memoryLimit: Int?
+    /// The most queues to ask of the driver, 1 or more: as many streams can run beside each other where the hardware
+    /// can. Streams beyond the queues that there are share them; see ``ComputeStream``.
+    public var queueLimit = 4
     /// Copies through staging buffers even where the host reaches device memory.
     public var forcesStaging = false
     /// Keeps what the driver's compiler says of each pipeline, where the device has the feature
@@ -94,14 +97,15 @@ public final class ComputeDevice: Sendable {
     try self.init(
       LogicalDevice(
         instance: instance, physical: physical, capabilities: capabilities,
-        adjustCalls: adjustCalls), options: options)
+        queueLimit: options.compilesOnly ? 1 : options.queueLimit, adjustCalls: adjustCalls),
+      options: options)
   }
 
   init(_ logical: LogicalDevice, options: Options) throws(VulkanError) {
     self.logical = logical
     logger = options.logger
     pool = MemoryPool(logical, limit: options.memoryLimit)
-    queue = options.compilesOnly ? nil : try SubmissionQueue(logical)
+    queue = options.compilesOnly ? nil : try SubmissionQueue(logical, on: logical.queues[0])
     pipelines = try PipelineStore(
       logical, directory: options.pipelineCacheDirectory, logger: options.logger)
     logger.info(
@@ -138,7 +142,7 @@ public final class ComputeDevice: Sendable {
       byteCount: byteCount)
   }
 
-  private func usableQueue() throws(VulkanError) -> SubmissionQueue {
+  func usableQueue() throws(VulkanError) -> SubmissionQueue {
     guard let queue else {
       throw .missingFeatures(
         device: capabilities.name, features: ["a queue, since it was opened to compile only"])
@@ -165,36 +169,10 @@ public final class ComputeDevice: Sendable {
   ///
   /// - Throws: `notReplayable`, `alreadySubmitted`, `wrongDevice`, or the failed call.
   public func makeCommandList(_ recorder: Recorder) throws(VulkanError) -> CommandList {
-    try checkOwn("recorder", recorder.logical)
+    try logical.checkOwn("recorder", recorder.logical)
     guard recorder.isReplayable else { throw .notReplayable }
     let (slot, retained) = try recorder.finish()
     return CommandList(logical, slot: slot, retained: retained)
-  }
-
-  /// Sends a list's commands to the device, again or for the first time.
-  ///
-  /// - Throws: `wrongDevice`, `deviceLost`, `outOfMemory`; `limitExceeded` for a list with timestamps whose last run
-  ///   is under way, because there is one place for each of them.
-  @discardableResult
-  public func submit(_ list: CommandList) throws(VulkanError) -> Submission {
-    try checkOwn("command list", list.logical)
-    return try usableQueue().submit(list)
-  }
-
-  /// Sends a recorder's commands to the device; the recorder is used up.
-  ///
-  /// - Throws: `alreadySubmitted`, `wrongDevice`, `deviceLost`, `outOfMemory`.
-  @discardableResult
-  public func submit(_ recorder: Recorder) throws(VulkanError) -> Submission {
-    try checkOwn("recorder", recorder.logical)
-    return try usableQueue().submit(recorder)
-  }
-
-  private func checkOwn(_ what: String, _ other: LogicalDevice) throws(VulkanError) {
-    guard other === logical else {
-      throw .wrongDevice(
-        what: what, expected: capabilities.name, actual: other.capabilities.name)
-    }
   }
 
   /// The pipeline of a description, compiled on first use and shared from then on.

@@ -33,7 +33,9 @@ public struct ForeignDevice: @unchecked Sendable {
   public var device: OpaquePointer?
   /// The `VkQueue`, one of the device's.
   public var queue: OpaquePointer?
-  /// The queue's family, which has compute.
+  /// More queues of the same family, for streams; see ``ComputeStream``. `queueAccess` is for all of them.
+  public var streamQueues: [OpaquePointer] = []
+  /// The family of the queues, which has compute.
   public var queueFamilyIndex: UInt32
   /// The version of the app's `VkApplicationInfo`, as Vulkan packs it: 1.2 or newer.
   public var apiVersion: UInt32
@@ -44,8 +46,8 @@ public struct ForeignDevice: @unchecked Sendable {
   /// The app's `vkGetInstanceProcAddr`; nil takes that of the system's loader, which must then be the one
   /// that made the instance.
   public var getInstanceProcAddress: UnsafeRawPointer?
-  /// How a submission gets the queue for itself: Vulkan asks that no two threads use a queue at the same
-  /// time. Nil says that no one but this device ever uses it.
+  /// How a submission gets the queues for itself: Vulkan asks that no two threads use a queue at the same
+  /// time. Nil says that no one but this device ever uses them.
   ///
   /// It is called on the thread that submits, and not with any lock of this library held.
   public var queueAccess: QueueAccess?
@@ -74,7 +76,7 @@ public struct ForeignDevice: @unchecked Sendable {
     let instance: VulkanInstance
     let physicalDevice: VkPhysicalDevice
     let device: VkDevice
-    let queue: VkQueue
+    let queues: [VkQueue]
     var capabilities: DeviceCapabilities
     let timestampBits: UInt32
   }
@@ -105,9 +107,11 @@ public struct ForeignDevice: @unchecked Sendable {
     if bits == 0 { capabilities.timestampPeriod = 0 }
     capabilities.features.formIntersection(enabledFeatures.union(Self.properties))
     if !capabilities.has(.coopmat) { capabilities.matrixShapes = [] }
+    var queues = [handles.queue]
+    for queue in streamQueues where !queues.contains(queue) { queues.append(queue) }
     return Checked(
       instance: instance, physicalDevice: handles.physical, device: handles.device,
-      queue: handles.queue, capabilities: capabilities, timestampBits: bits)
+      queues: queues, capabilities: capabilities, timestampBits: bits)
   }
 
   /// Features that a device has without being asked.

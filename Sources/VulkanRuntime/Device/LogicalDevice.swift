@@ -1,17 +1,18 @@
 internal import CVulkan
 internal import Synchronization
 
-/// The device handle, its functions and its queue: what every object of a device holds on to.
+/// The device handle, its functions and its queues: what every object of a device holds on to.
 final class LogicalDevice: @unchecked Sendable {
-  // Unchecked: handles are set once in `init`; the queue is only used by `SubmissionQueue`, under
-  // its lock and by `withQueue`.
+  // Unchecked: handles are set once in `init`.
   let instance: VulkanInstance
   let capabilities: DeviceCapabilities
   let handle: VkDevice
   let calls: DeviceCalls
   let memoryTypes: MemoryTypes
   let queueFamily: UInt32
-  let queue: VkQueue
+  /// At least one: the first is the device's own, streams take them in turn.
+  let queues: [DeviceQueue]
+  private let streamCount = Atomic<Int>(0)
   /// The bits of a timestamp that count; the counter wraps around at their end.
   let timestampMask: UInt64
   /// Set where the Vulkan device is an app's own, which is left alone at the end.
@@ -20,27 +21,28 @@ final class LogicalDevice: @unchecked Sendable {
 
   init(
     instance: VulkanInstance, physical: VkPhysicalDevice, capabilities: DeviceCapabilities,
-    adjustCalls: (inout DeviceCalls) -> Void
+    queueLimit: Int, adjustCalls: (inout DeviceCalls) -> Void
   ) throws(VulkanError) {
     let missing = capabilities.missingRequiredFeatures
     guard missing.isEmpty else {
       throw .missingFeatures(device: capabilities.name, features: missing.map(\.rawValue))
     }
     guard
-      let (family, timestampBits) = Self.computeFamily(of: physical, calls: instance.calls)
+      let (family, properties) = Self.computeFamily(of: physical, calls: instance.calls)
     else {
       throw .missingFeatures(device: capabilities.name, features: ["a compute queue"])
     }
     let probe = try DeviceProbe(physical, calls: instance.calls)
     let chain = FeatureChain(probe: probe, enabling: capabilities.features)
-    let priority = UnsafeMutablePointer<Float>.allocate(capacity: 1)
-    priority.initialize(to: 1)
-    defer { priority.deallocate() }
+    let queueCount = max(1, min(queueLimit, Int(properties.queueCount)))
+    let priorities = UnsafeMutablePointer<Float>.allocate(capacity: queueCount)
+    priorities.initialize(repeating: 1, count: queueCount)
+    defer { priorities.deallocate() }
     var queueInfo = VkDeviceQueueCreateInfo()
     queueInfo.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO
     queueInfo.queueFamilyIndex = family
-    queueInfo.queueCount = 1
-    queueInfo.pQueuePriorities = UnsafePointer(priority)
+    queueInfo.queueCount = UInt32(queueCount)
+    queueInfo.pQueuePriorities = UnsafePointer(priorities)
     var created: VkDevice?
     let result = withUnsafePointer(to: queueInfo) { queueInfo in
       withCStrings(chain.extensions) { extensions in
@@ -67,27 +69,31 @@ final class LogicalDevice: @unchecked Sendable {
       }
       throw error
     }
-    var queue: VkQueue?
-    calls.vkGetDeviceQueue(device, family, 0, &queue)
-    guard let queue else {
-      calls.vkDestroyDevice(device, nil)
-      throw .callFailed(function: "vkGetDeviceQueue", result: .initializationFailed)
+    var queues: [DeviceQueue] = []
+    for index in 0..<UInt32(queueCount) {
+      var queue: VkQueue?
+      calls.vkGetDeviceQueue(device, family, index, &queue)
+      guard let queue else {
+        calls.vkDestroyDevice(device, nil)
+        throw .callFailed(function: "vkGetDeviceQueue", result: .initializationFailed)
+      }
+      queues.append(DeviceQueue(queue))
     }
-    var properties = VkPhysicalDeviceMemoryProperties()
-    instance.calls.vkGetPhysicalDeviceMemoryProperties(physical, &properties)
+    var memory = VkPhysicalDeviceMemoryProperties()
+    instance.calls.vkGetPhysicalDeviceMemoryProperties(physical, &memory)
     adjustCalls(&calls)
     self.instance = instance
     self.capabilities = capabilities
     handle = device
     self.calls = calls
-    memoryTypes = MemoryTypes(properties, isUnified: capabilities.hasUnifiedMemory)
+    memoryTypes = MemoryTypes(memory, isUnified: capabilities.hasUnifiedMemory)
     queueFamily = family
-    timestampMask = Self.mask(ofBits: timestampBits)
-    self.queue = queue
+    timestampMask = Self.mask(ofBits: properties.timestampValidBits)
+    self.queues = queues
     foreign = nil
   }
 
-  /// Takes over an app's own device with one of its queues, both of which were checked.
+  /// Takes over an app's own device with queues of its own, all of which were checked.
   init(
     adopting foreign: ForeignDevice, _ checked: ForeignDevice.Checked,
     adjustCalls: (inout DeviceCalls) -> Void
@@ -105,7 +111,7 @@ final class LogicalDevice: @unchecked Sendable {
     memoryTypes = MemoryTypes(properties, isUnified: checked.capabilities.hasUnifiedMemory)
     queueFamily = foreign.queueFamilyIndex
     timestampMask = Self.mask(ofBits: checked.timestampBits)
-    queue = checked.queue
+    queues = checked.queues.map(DeviceQueue.init)
     self.foreign = foreign
   }
 
@@ -120,8 +126,14 @@ final class LogicalDevice: @unchecked Sendable {
   /// Whether the Vulkan device is an app's own.
   var isForeign: Bool { foreign != nil }
 
-  /// Runs `body` while no one else uses the queue, as far as the app that owns it sees to that.
-  func withQueue<Value>(
+  /// The queue of one more stream: in turn, beginning behind the device's own.
+  func nextQueue() -> DeviceQueue {
+    let (_, count) = streamCount.wrappingAdd(1, ordering: .relaxed)
+    return queues[count % queues.count]
+  }
+
+  /// Runs `body` while no one else uses the queues, as far as the app that owns them sees to that.
+  func withQueueAccess<Value>(
     _ body: () throws(VulkanError) -> Value
   ) throws(VulkanError) -> Value {
     guard let access = foreign?.queueAccess else { return try body() }
@@ -167,6 +179,14 @@ final class LogicalDevice: @unchecked Sendable {
   /// Whether a call has reported the device lost.
   var isLost: Bool { lost.load(ordering: .acquiring) }
 
+  /// Refuses what was made with another device.
+  func checkOwn(_ what: String, _ other: LogicalDevice) throws(VulkanError) {
+    guard other === self else {
+      throw .wrongDevice(
+        what: what, expected: capabilities.name, actual: other.capabilities.name)
+    }
+  }
+
   /// Refuses work on a device that was lost before.
   func checkAlive(_ during: String) throws(VulkanError) {
     if isLost { throw .deviceLost(device: capabilities.name, during: during) }
@@ -187,7 +207,7 @@ final class LogicalDevice: @unchecked Sendable {
   /// A queue family for compute, rather one without graphics: its work does not wait for drawing.
   private static func computeFamily(
     of device: VkPhysicalDevice, calls: InstanceCalls
-  ) -> (index: UInt32, timestampBits: UInt32)? {
+  ) -> (index: UInt32, properties: VkQueueFamilyProperties)? {
     let families = queueFamilies(of: device, calls: calls)
     let compute = families.indices.filter {
       families[$0].queueFlags & VK_QUEUE_COMPUTE_BIT.rawValue != 0
@@ -197,7 +217,7 @@ final class LogicalDevice: @unchecked Sendable {
         && families[$0].timestampValidBits > 0
     }
     return (alone ?? compute.first).map {
-      (UInt32($0), families[$0].timestampValidBits)
+      (UInt32($0), families[$0])
     }
   }
 }

@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// Commands that were recorded once and are submitted as often as one likes, without being recorded again.
 ///
 /// It is made of a recorder that was opened for replay. The commands name the same buffers each time; what changes
@@ -12,11 +14,39 @@
 public final class CommandList: Sendable {
   let logical: LogicalDevice
   let slot: CommandSlot
+  let timedRun = TimedRun()
   private let retained: [any AnyObject & Sendable]
 
   init(_ logical: LogicalDevice, slot: CommandSlot, retained: [any AnyObject & Sendable]) {
     self.logical = logical
     self.slot = slot
     self.retained = retained
+  }
+}
+
+/// Which queue runs a list with timestamps, for which there is one place each.
+final class TimedRun: Sendable {
+  private struct Holder {
+    /// Weak: the queue holds the list while it runs. A queue that is gone is done.
+    weak var queue: SubmissionQueue?
+  }
+
+  private let holder = Mutex(Holder())
+
+  /// Where a run is under way, or was and its timestamps are not read.
+  var queue: SubmissionQueue? { holder.withLock { $0.queue } }
+
+  /// Takes the timestamps for a run; false where another one has them.
+  func begin(on queue: SubmissionQueue) -> Bool {
+    holder.withLock { holder in
+      guard holder.queue == nil else { return false }
+      holder.queue = queue
+      return true
+    }
+  }
+
+  /// Gives them back.
+  func end() {
+    holder.withLock { $0.queue = nil }
   }
 }

@@ -34,7 +34,8 @@ public final class Recorder {
   /// The pipelines of the dispatches that were timed, in their order: the n-th ran between timestamps n and n + 1.
   public private(set) var timedDispatches: [ComputePipeline] = []
 
-  private static let work =
+  /// Every stage that a recorder has commands for.
+  static let work =
     VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT.rawValue | VK_PIPELINE_STAGE_TRANSFER_BIT.rawValue
   private static let shaderAccess =
     VK_ACCESS_SHADER_READ_BIT.rawValue | VK_ACCESS_SHADER_WRITE_BIT.rawValue

@@ -4,8 +4,8 @@ internal import Synchronization
 ///
 /// Dropping it does not stop the work: what it uses stays alive until the device is done.
 public final class Submission: Sendable {
-  private let queue: SubmissionQueue
-  private let value: UInt64
+  let queue: SubmissionQueue
+  let value: UInt64
   private let record: SubmissionRecord
 
   init(queue: SubmissionQueue, value: UInt64, record: SubmissionRecord) {
@@ -17,6 +17,14 @@ public final class Submission: Sendable {
   /// Whether the device is done with it.
   public var isComplete: Bool {
     get throws(VulkanError) { try queue.isComplete(value) }
+  }
+
+  /// Where it ends on its stream's timeline: what an app's own work on the same `VkDevice` can wait for.
+  ///
+  /// The semaphore is destroyed with the submission, its stream and what else is under way there: keep the submission
+  /// until the app's wait is over.
+  public var timelinePoint: TimelinePoint {
+    TimelinePoint(semaphore: queue.timeline.semaphore, value: value)
   }
 
   /// Blocks the thread until the device is done.

@@ -2,12 +2,13 @@ internal import CVulkan
 internal import Dispatch
 internal import Synchronization
 
-/// The device's queue with its timeline: submits, keeps what is in flight alive, wakes who waits.
-final class SubmissionQueue: @unchecked Sendable {
-  // Unchecked: the semaphore is set once in `init`, all else is behind the lock.
+/// An order of work with its timeline: submits, keeps what is in flight alive, wakes who waits.
+final class SubmissionQueue: Sendable {
   private struct InFlight {
     let value: UInt64
     let work: Work
+    /// Of the work that this one waits for on the device.
+    let timelines: [Timeline]
     let record: SubmissionRecord
   }
 
@@ -39,39 +40,31 @@ final class SubmissionQueue: @unchecked Sendable {
   }
 
   let logical: LogicalDevice
-  private let semaphore: VkSemaphore
+  let timeline: Timeline
+  let deviceQueue: DeviceQueue
   private let state = Mutex(State())
   /// Blocks in Vulkan while someone waits, so that no task of Swift's pool has to.
   private let watcher = DispatchQueue(label: "VulkanRuntime.SubmissionQueue")
 
-  init(_ logical: LogicalDevice) throws(VulkanError) {
-    var type = VkSemaphoreTypeCreateInfo()
-    type.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO
-    type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE
-    var created: VkSemaphore?
-    let result = withUnsafePointer(to: type) { type in
-      var info = VkSemaphoreCreateInfo()
-      info.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO
-      info.pNext = UnsafeRawPointer(type)
-      return logical.calls.vkCreateSemaphore(logical.handle, &info, nil, &created)
-    }
-    try logical.check(result, "vkCreateSemaphore")
-    guard let created else {
-      throw .callFailed(function: "vkCreateSemaphore", result: .initializationFailed)
-    }
+  init(_ logical: LogicalDevice, on deviceQueue: DeviceQueue) throws(VulkanError) {
     self.logical = logical
-    semaphore = created
+    self.deviceQueue = deviceQueue
+    timeline = try Timeline(logical)
   }
 
   deinit {
-    if logical.isForeign {
-      // A wait for the whole device would need every queue of the app to rest; our own work is enough.
-      let last = state.withLock { $0.lastValue }
-      do throws(VulkanError) { _ = try block(until: last, nanoseconds: .max) } catch {}
-    } else {
-      _ = logical.calls.vkDeviceWaitIdle(logical.handle)
+    // Our own work is enough. A wait for the whole device would need all its queues, other streams' and an app's
+    // own, to rest.
+    let last = state.withLock { $0.lastValue }
+    do throws(VulkanError) {
+      _ = try timeline.block(until: last, nanoseconds: .max)
+    } catch {
+      // A lost device, most likely. What is destroyed next must not be in use all the same.
+      guard !logical.isForeign else { return }
+      do throws(VulkanError) {
+        try deviceQueue.use { _ = logical.calls.vkQueueWaitIdle($0) }
+      } catch {}
     }
-    logical.calls.vkDestroySemaphore(logical.handle, semaphore, nil)
   }
 
   /// A recorder with a command buffer that is free.
@@ -85,60 +78,95 @@ final class SubmissionQueue: @unchecked Sendable {
   }
 
   /// Sends a recorder's commands to the device.
-  func submit(_ recorder: Recorder) throws(VulkanError) -> Submission {
+  func submit(
+    _ recorder: Recorder, after submissions: [Submission] = [],
+    reaching points: [TimelinePoint] = []
+  ) throws(VulkanError) -> Submission {
     try logical.checkAlive("submission")
+    try logical.checkOwn("recorder", recorder.logical)
+    let dependencies = try Dependencies(on: submissions, points: points, of: timeline)
     let (slot, retained) = try recorder.finish()
-    return try submit(.once(slot, retained: retained))
+    return try submit(.once(slot, retained: retained), dependencies)
   }
 
   /// Sends a list's commands to the device once more.
-  func submit(_ list: CommandList) throws(VulkanError) -> Submission {
+  func submit(
+    _ list: CommandList, after submissions: [Submission], reaching points: [TimelinePoint]
+  ) throws(VulkanError) -> Submission {
     try logical.checkAlive("submission")
+    try logical.checkOwn("command list", list.logical)
+    let dependencies = try Dependencies(on: submissions, points: points, of: timeline)
+    guard list.slot.timestampCount > 0 else { return try submit(.replayed(list), dependencies) }
     // Reads the timestamps of the last run, if that is done.
-    try collect()
-    return try submit(.replayed(list))
+    try list.timedRun.queue?.collect()
+    guard list.timedRun.begin(on: self) else {
+      throw .limitExceeded(
+        what: "runs at a time of a command list with timestamps", requested: 2, allowed: 1)
+    }
+    do throws(VulkanError) {
+      return try submit(.replayed(list), dependencies)
+    } catch {
+      list.timedRun.end()
+      throw error
+    }
   }
 
-  private func submit(_ work: Work) throws(VulkanError) -> Submission {
+  private func submit(
+    _ work: Work, _ dependencies: Dependencies
+  ) throws(VulkanError) -> Submission {
     let record = SubmissionRecord()
     // The app's lock outside of ours: an app may hold its own, recursive one while it submits here.
-    let value = try logical.withQueue { () throws(VulkanError) in
-      try state.withLock { (state) throws(VulkanError) -> UInt64 in
-        if case .replayed(let list) = work, list.slot.timestampCount > 0,
-          state.inFlight.contains(where: { $0.work.slot === list.slot })
-        {
-          throw .limitExceeded(
-            what: "runs at a time of a command list with timestamps", requested: 2, allowed: 1)
+    let value = try logical.withQueueAccess { () throws(VulkanError) in
+      try deviceQueue.use { (queue) throws(VulkanError) in
+        try state.withLock { (state) throws(VulkanError) -> UInt64 in
+          let value = state.lastValue + 1
+          try submit(work.slot.commands, to: queue, after: dependencies.points, signalling: value)
+          state.lastValue = value
+          state.inFlight.append(
+            InFlight(
+              value: value, work: work, timelines: dependencies.timelines, record: record))
+          return value
         }
-        let value = state.lastValue + 1
-        try submit(work.slot.commands, signalling: value)
-        state.lastValue = value
-        state.inFlight.append(InFlight(value: value, work: work, record: record))
-        return value
       }
     }
     return Submission(queue: self, value: value, record: record)
   }
 
   private func submit(
-    _ commands: VkCommandBuffer, signalling value: UInt64
+    _ commands: VkCommandBuffer, to queue: VkQueue, after points: [TimelinePoint],
+    signalling value: UInt64
   ) throws(VulkanError) {
+    let waited = points.map { VkSemaphore?($0.semaphore) }
+    let values = points.map(\.value)
+    // All that a recorder has commands for.
+    let stages = [VkPipelineStageFlags](repeating: Recorder.work, count: points.count)
     let result = withUnsafePointer(to: value) { value in
-      withUnsafePointer(to: Optional(semaphore)) { semaphore in
+      withUnsafePointer(to: Optional(timeline.semaphore)) { semaphore in
         withUnsafePointer(to: Optional(commands)) { commands in
-          var timeline = VkTimelineSemaphoreSubmitInfo()
-          timeline.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO
-          timeline.signalSemaphoreValueCount = 1
-          timeline.pSignalSemaphoreValues = value
-          return withUnsafePointer(to: timeline) { timeline in
-            var info = VkSubmitInfo()
-            info.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO
-            info.pNext = UnsafeRawPointer(timeline)
-            info.commandBufferCount = 1
-            info.pCommandBuffers = commands
-            info.signalSemaphoreCount = 1
-            info.pSignalSemaphores = semaphore
-            return logical.calls.vkQueueSubmit(logical.queue, 1, &info, nil)
+          waited.withUnsafeBufferPointer { waited in
+            values.withUnsafeBufferPointer { values in
+              stages.withUnsafeBufferPointer { stages in
+                var timelines = VkTimelineSemaphoreSubmitInfo()
+                timelines.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO
+                timelines.waitSemaphoreValueCount = UInt32(values.count)
+                timelines.pWaitSemaphoreValues = values.baseAddress
+                timelines.signalSemaphoreValueCount = 1
+                timelines.pSignalSemaphoreValues = value
+                return withUnsafePointer(to: timelines) { timelines in
+                  var info = VkSubmitInfo()
+                  info.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO
+                  info.pNext = UnsafeRawPointer(timelines)
+                  info.waitSemaphoreCount = UInt32(waited.count)
+                  info.pWaitSemaphores = waited.baseAddress
+                  info.pWaitDstStageMask = stages.baseAddress
+                  info.commandBufferCount = 1
+                  info.pCommandBuffers = commands
+                  info.signalSemaphoreCount = 1
+                  info.pSignalSemaphores = semaphore
+                  return logical.calls.vkQueueSubmit(queue, 1, &info, nil)
+                }
+              }
+            }
           }
         }
       }
@@ -148,13 +176,13 @@ final class SubmissionQueue: @unchecked Sendable {
 
   /// Whether the work of that value is done.
   func isComplete(_ value: UInt64) throws(VulkanError) -> Bool {
-    try completedValue() >= value
+    try timeline.value() >= value
   }
 
   /// Blocks until the work of that value is done.
   func wait(for value: UInt64, timeout seconds: Double?) throws(VulkanError) {
     let nanoseconds = seconds.map(Self.nanoseconds) ?? .max
-    guard try block(until: value, nanoseconds: nanoseconds) else {
+    guard try timeline.block(until: value, nanoseconds: nanoseconds) else {
       throw .timedOut(seconds: seconds ?? 0)
     }
     try collect()
@@ -169,7 +197,7 @@ final class SubmissionQueue: @unchecked Sendable {
   /// Suspends until the work of that value is done, or the task is cancelled.
   func completion(of value: UInt64) async throws(VulkanError) {
     try logical.checkAlive("waiting")
-    if try completedValue() < value {
+    if try timeline.value() < value {
       let id = state.withLock { state in
         state.nextWaiter += 1
         return state.nextWaiter
@@ -230,7 +258,7 @@ final class SubmissionQueue: @unchecked Sendable {
   /// Takes out whose work is done; where that is no one, waits for the timeline's next step.
   private func watchStep() -> WatchStep {
     do throws(VulkanError) {
-      let value = try completedValue()
+      let value = try timeline.value()
       let step = state.withLock { state in
         let done = state.waiters.filter { $0.value.value <= value }
         for id in done.keys { state.waiters[id] = nil }
@@ -240,7 +268,7 @@ final class SubmissionQueue: @unchecked Sendable {
       }
       if step.woken.isEmpty, !step.isLast {
         // One step and not the waiter's own value: an earlier one may be asked for meanwhile.
-        _ = try block(until: value + 1, nanoseconds: .max)
+        _ = try timeline.block(until: value + 1, nanoseconds: .max)
       }
       return step
     } catch {
@@ -253,40 +281,18 @@ final class SubmissionQueue: @unchecked Sendable {
     }
   }
 
-  /// Waits in Vulkan; false where the time ran out.
-  private func block(until value: UInt64, nanoseconds: UInt64) throws(VulkanError) -> Bool {
-    let result = withUnsafePointer(to: Optional(semaphore)) { semaphore in
-      withUnsafePointer(to: value) { value in
-        var info = VkSemaphoreWaitInfo()
-        info.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO
-        info.semaphoreCount = 1
-        info.pSemaphores = semaphore
-        info.pValues = value
-        return VulkanResult(logical.calls.vkWaitSemaphores(logical.handle, &info, nanoseconds))
-      }
-    }
-    if result == .timeout { return false }
-    try logical.check(result, "vkWaitSemaphores")
-    return true
-  }
-
-  private func completedValue() throws(VulkanError) -> UInt64 {
-    var value: UInt64 = 0
-    try logical.check(
-      logical.calls.vkGetSemaphoreCounterValue(logical.handle, semaphore, &value),
-      "vkGetSemaphoreCounterValue")
-    return value
-  }
-
   /// Releases what finished work kept alive and takes its command buffers back.
   private func collect() throws(VulkanError) {
-    let value = try completedValue()
+    let value = try timeline.value()
     try state.withLock { (state) throws(VulkanError) in
       // In the order of submission. Taken out first: where reading fails, the slot is dropped.
       while let finished = state.inFlight.first, finished.value <= value {
         state.inFlight.removeFirst()
         finished.record.timestamps = try finished.work.slot.readTimestamps()
-        if case .once(let slot, _) = finished.work { state.freeSlots.append(slot) }
+        switch finished.work {
+        case .once(let slot, _): state.freeSlots.append(slot)
+        case .replayed(let list): list.timedRun.end()
+        }
       }
     }
   }

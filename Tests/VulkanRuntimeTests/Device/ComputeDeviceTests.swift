@@ -88,7 +88,7 @@ struct ComputeDeviceTests {
   ) throws -> LogicalDevice {
     try LogicalDevice(
       instance: instance, physical: instance.physicalDevices()[capabilities.index],
-      capabilities: capabilities
+      capabilities: capabilities, queueLimit: 1
     ) { _ in }
   }
 }

@@ -270,4 +270,46 @@ struct ForeignDeviceTests {
     #expect(gate.most.load(ordering: .relaxed) == 1)
     expectSilence()
   }
+
+  @Test("Streams take an app's further queues in turn, each queue once")
+  func streamQueues() throws {
+    // Handles that are never submitted to.
+    let further = [4096, 8192].compactMap { OpaquePointer(bitPattern: $0) }
+    let device = try open { $0.streamQueues = [raw.queue] + further + further }
+    #expect(device.queueCount == 3)
+    let queues = device.logical.queues
+    let streams = try (0..<4).map { _ in try device.makeStream() }
+    for (stream, queue) in zip(streams, [1, 2, 0, 1]) {
+      #expect(stream.queue.deviceQueue === queues[queue])
+    }
+    #expect(device.queue?.deviceQueue === queues[0])
+    // The third is on the queue that there is.
+    try streams[2].submit(device.makeRecorder()).wait()
+    expectSilence()
+  }
+
+  @Test("Work waits for a point on an app's timeline, and the app for work")
+  func timelinePoints() async throws {
+    let semaphore = try raw.makeTimeline()
+    do {
+      let device = try open()
+      let stream = try device.makeStream()
+      let buffer = try await device.makeBuffer([UInt32](repeating: 1, count: 64))
+      let point = TimelinePoint(semaphore: semaphore, value: 5)
+      let recorder = try device.makeRecorder()
+      try recorder.fill(buffer, with: 7)
+      let submission = try stream.submit(recorder, reaching: [point])
+      try raw.signal(TimelinePoint(semaphore: semaphore, value: 4))
+      #expect(throws: VulkanError.timedOut(seconds: 0.05)) { try submission.wait(timeout: 0.05) }
+      #expect(try await device.download(UInt32.self, from: buffer)[0] == 1)
+      try raw.signal(point)
+      try raw.wait(for: submission.timelinePoint)
+      #expect(try submission.isComplete)
+      #expect(try await device.download(UInt32.self, from: buffer)[0] == 7)
+      // The device's own order takes points as well.
+      try device.submit(device.makeRecorder(), after: [submission], reaching: [point]).wait()
+    }
+    try raw.destroy(timeline: semaphore)
+    expectSilence()
+  }
 }

@@ -6,10 +6,11 @@ import Testing
 /// Commands that are recorded once and run more than once.
 @Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct CommandListTests {
-  let device: ComputeDevice
+  let gated: GatedDevice
+  var device: ComputeDevice { gated.device }
 
   init() throws {
-    device = try GatedDevice.open()
+    gated = try GatedDevice()
   }
 
   /// A list that multiplies each word by 3.
@@ -62,11 +63,11 @@ struct CommandListTests {
     }
     try device.submit(#require(list)).wait()
     #expect(allocation != nil)
-    GatedDevice.closeGate()
+    gated.closeGate()
     let submission = try device.submit(#require(list))
     list = nil
     #expect(allocation != nil)
-    GatedDevice.openGate()
+    gated.openGate()
     try submission.wait()
     #expect(allocation == nil)
   }
@@ -101,13 +102,13 @@ struct CommandListTests {
     try MultiplyAdd.record(from: buffer, to: buffer, on: device, into: recorder)
     try recorder.timestamp()
     let list = try device.makeCommandList(recorder)
-    GatedDevice.closeGate()
+    gated.closeGate()
     let first = try device.submit(list)
     #expect(
       throws: VulkanError.limitExceeded(
         what: "runs at a time of a command list with timestamps", requested: 2, allowed: 1)
     ) { _ = try device.submit(list) }
-    GatedDevice.openGate()
+    gated.openGate()
     #expect(try first.timestamps().count == 2)
     let second = try device.submit(list)
     #expect(try second.timestamps().count == 2)

@@ -6,15 +6,16 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(10)), .needsDevice, .silentValidation)
 struct SubmissionTests {
   /// A device of each test's own, whose work is done when the test says so.
-  let device: ComputeDevice
+  let gated: GatedDevice
+  var device: ComputeDevice { gated.device }
 
   init() throws {
-    device = try GatedDevice.open()
+    gated = try GatedDevice()
   }
 
   /// Work that leaves `word` in the buffer, not seen to be done before the gate opens.
   private func submitGated(_ word: UInt32 = 3, to buffer: DeviceBuffer) throws -> Submission {
-    GatedDevice.closeGate()
+    gated.closeGate()
     return try submit(word, to: buffer)
   }
 
@@ -51,7 +52,7 @@ struct SubmissionTests {
     }
     #expect(throws: VulkanError.self) { try submission.wait(timeout: .nan) }
     #expect(!device.isLost)
-    GatedDevice.openGate()
+    gated.openGate()
     try await submission.completed()
     #expect(try submission.isComplete)
     #expect(
@@ -71,7 +72,7 @@ struct SubmissionTests {
     try await withThrowingTaskGroup(of: Void.self) { group in
       for _ in 0..<5 { group.addTask { try await submission.completed() } }
       try await letTasksWait()
-      GatedDevice.openGate()
+      gated.openGate()
       try await group.waitForAll()
     }
     #expect(try submission.isComplete)
@@ -105,7 +106,7 @@ struct SubmissionTests {
     await #expect(throws: VulkanError.cancelled) { try await waiting.value }
     #expect(try !submission.isComplete)
     #expect(allocation != nil)
-    GatedDevice.openGate()
+    gated.openGate()
     try await submission.completed()
     #expect(try submission.isComplete)
     #expect(allocation == nil)
@@ -120,7 +121,7 @@ struct SubmissionTests {
     }
     await #expect(throws: VulkanError.cancelled) { try await waiting.value }
     #expect(try !submission.isComplete)
-    GatedDevice.openGate()
+    gated.openGate()
     try submission.wait()
   }
 
@@ -132,7 +133,7 @@ struct SubmissionTests {
     try await letTasksWait()
     hasty.cancel()
     await #expect(throws: VulkanError.cancelled) { try await hasty.value }
-    GatedDevice.openGate()
+    gated.openGate()
     try await patient.value
     #expect(try submission.isComplete)
   }
@@ -154,7 +155,7 @@ struct SubmissionTests {
     #expect(try !slow.isComplete)
     hasty.cancel()
     await #expect(throws: VulkanError.cancelled) { try await hasty.value }
-    GatedDevice.openGate()
+    gated.openGate()
     try await slow.completed()
     #expect(try slow.isComplete)
   }
