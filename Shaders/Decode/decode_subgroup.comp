@@ -37,6 +37,9 @@
 // Another day, by turns (medians of three runs):
 //   the same as "and touch()"                                                3.0        2.3        5.8         4.5
 //   WORDS_IN_LINE, and no masking of addresses that are aligned in touch()   2.5        2.0        4.8         3.2
+// 16 lanes (512 bits), both cores of an EPYC 9005, by turns (medians of three runs):
+//   WORDS_IN_LINE, octets: at D=64 two keys at a time, and shuffles         1.97       1.50       1.65        1.13
+//   HALF_OCTETS_V                                                           0.83       0.59
 // The 3700 instructions for 8 keys of f16 D=64 were, before that: 1070 that multiply and add, 630 moves to and from the
 // stack, 600 that put words of lanes together (half of them are gone), 550 that make f32 of f16. A quarter of the time
 // is waiting for the lines that touch() reads.
@@ -64,8 +67,12 @@ const uint QUADS_V = (HEAD_SIZE_V + 3) / 4;
 // Formats of 8 bits and less, of which 8 bytes and less are 8 channels.
 const uint SMALL_FORMATS = 1u << CACHE_INT8 | 1u << CACHE_INT4 | 1u << CACHE_E4M3 | 1u << CACHE_E5M2;
 const uint WIDE_FORMATS = SMALL_FORMATS | 1u << ELEMENT_F16 | 1u << ELEMENT_BF16;
+const uint OCTETS_V = WIDE_FORMATS >> VALUE_TYPE & uint(VALUES_ALIGNED);
+// Lanes that would be left over by octets take quads, where these are whole words.
+const uint HALF_OCTETS_V =
+  OCTETS_V & uint(UNIFORM_LOADS) & uint(QUADS_V <= SUBGROUP_SIZE) & uint(VALUE_TYPE != CACHE_INT4);
 // Quads of channels of a value that a lane loads at once: 8 channels of formats that have them in 16 bytes and less.
-const uint UNIT_V = 1 + (WIDE_FORMATS >> VALUE_TYPE & uint(VALUES_ALIGNED));
+const uint UNIT_V = 1 + (OCTETS_V & 1 - HALF_OCTETS_V);
 const uint UNITS_V = (QUADS_V + UNIT_V - 1) / UNIT_V;
 
 const uint OCTETS_K = WIDE_FORMATS >> KEY_TYPE & uint(KEYS_ALIGNED) & uint(ROTATION == ROTATION_NONE);
@@ -79,7 +86,7 @@ const uint OWN_V = CHUNKS_V * UNIT_V;                     // quads of a lane
 
 // Lanes take neighbouring words of a value instead of octets of channels: software drivers then load the words of all
 // lanes at once. Of formats of 16 bits a word is half a quad, and neighbouring lanes exchange halves at the end.
-const uint WORDS_IN_LINE = uint(UNIFORM_LOADS) & UNIT_V - 1 & uint(UNITS_V % LANES_V == 0) & uint(LANES_V > 1);
+const uint WORDS_IN_LINE = uint(UNIFORM_LOADS) & OCTETS_V & uint(UNITS_V % LANES_V == 0) & uint(LANES_V > 1);
 const uint HALVES_IN_LINE = WORDS_IN_LINE & (1u << ELEMENT_F16 | 1u << ELEMENT_BF16) >> VALUE_TYPE;
 
 // One scale serves all channels of a value: it belongs to the key's weight.
@@ -138,10 +145,10 @@ void unpackOctet(const uint format, uvec4 words, out vec4 low, out vec4 high) {
   }
 }
 
-/// For each lane, the words of eight channels from its own one of the addresses on, which are the same for all lanes.
-uvec4 chooseOctetWords(const uint format, uint64_t addresses[SUBGROUP_SIZE], const uint wordStride) {
+/// For each lane, some words from its own one of the addresses on, which are the same for all lanes.
+uvec4 chooseWords(const uint count, uint64_t addresses[SUBGROUP_SIZE], const uint wordStride) {
   uvec4 words = uvec4(0);
-  [[unroll]] for (uint w = 0; w < octetWords(format); w++) {
+  [[unroll]] for (uint w = 0; w < count; w++) {
     [[unroll]] for (uint c = 0; c < SUBGROUP_SIZE; c++) {
       const uint word = WordReference(addresses[c] + w * wordStride).value;
       words[w] = gl_SubgroupInvocationID == c ? word : words[w];
@@ -171,7 +178,7 @@ void multiplyKey(uint firstKey, uint key, uint64_t kRow, uint64_t scaleRow, out 
       if (UNIFORM_LOADS) {
         uint64_t addresses[SUBGROUP_SIZE];
         [[unroll]] for (uint c = 0; c < SUBGROUP_SIZE; c++) { addresses[c] = uniformRows[c] + place; }
-        words = chooseOctetWords(KEY_TYPE, addresses, 4);
+        words = chooseWords(octetWords(KEY_TYPE), addresses, 4);
       } else {
         words = loadOctetWords(KEY_TYPE, kRow + place);
       }
@@ -285,9 +292,10 @@ void foldKeys(uint firstKey) {
       // The lanes behind the last channel load the last ones again.
       const uint channel = min(j * LANES_V + own, UNITS_V - 1) * (UNIT_V * 4);
       vec4 v[2];
-      if (UNIT_V == 2) {
+      if (OCTETS_V != 0) {
         uvec4 words;
-        const uint size = octetWords(VALUE_TYPE) * 4;  // of a unit
+        const uint unitWords = max(octetWords(VALUE_TYPE) * UNIT_V / 2, 1);
+        const uint size = unitWords * 4;
         if (UNIFORM_LOADS) {
           uint64_t addresses[SUBGROUP_SIZE];
           [[unroll]] for (uint i = 0; i < SUBGROUP_SIZE; i++) {
@@ -295,7 +303,7 @@ void foldKeys(uint firstKey) {
             const uint place = WORDS_IN_LINE != 0 ? j * LANES_V * size + i % LANES_V * 4 : unit * size;
             addresses[i] = uniformRows[i / LANES_V] + place;
           }
-          words = chooseOctetWords(VALUE_TYPE, addresses, WORDS_IN_LINE != 0 ? LANES_V * 4 : 4);
+          words = chooseWords(unitWords, addresses, WORDS_IN_LINE != 0 ? LANES_V * 4 : 4);
         } else {
           words = loadOctetWords(VALUE_TYPE, vRow + channel / 8 * size);
         }

@@ -24,6 +24,11 @@
 //   the same, 4 neighbouring columns at once           1.69                    47
 //   in a loop, vec4 a lane                             0.71                    26                       11
 //   in a loop, u64vec2 a lane                          0.53                    22                       12
+// Not kept, on both cores of an EPYC 9005, which gathers in hardware (16 lanes, medians by turns):
+//   words at addresses that are the same for all lanes, chosen by lane as in decode_subgroup.comp: lightning B4 H8 D128
+//   0.50 ms instead of 0.28, gated delta 0.83 instead of 0.35
+//   the lines of the next 4, 8 or 16 rows touched beforehand: MiniMax-01 26 to 31 ms instead of 26; with those of the
+//   final state 37 to 51
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
