@@ -6,12 +6,12 @@
 //   held = S^T e                                       (only with the delta rule or a low-rank change)
 //   for every row r: S_r <- decay_r S_r + k_r x (+ b_r held); o += q_r S_r
 //
-// The state is streamed: 8 K V bytes of a head are read and written, and nothing of it is kept. An invocation owns 4
-// neighbouring columns and every LANES-th group of 4 rows; neighbours own neighbouring columns, so that a row is read
-// in one piece. With the delta rule rows are read twice, the second time out of a cache: 4 K bytes for each column of
-// a workgroup. In memory the initial and the final state may be the same.
+// The state is streamed: 8 K V bytes of a head are read and written, and nothing of it is kept. An invocation owns
+// COLUMN_QUADS times four neighbouring columns and every LANES-th group of 4 rows; neighbours own neighbouring columns,
+// so that a row is read in one piece. With the delta rule rows are read twice, the second time out of a cache: 4 K
+// bytes for each column of a workgroup. In memory the initial and the final state may be the same.
 //
-// Grid: x = tiles of (workgroup / LANES * 4) columns, y = value head, z = sequence. V in fours.
+// Grid: x = tiles of (workgroup / LANES * 4 COLUMN_QUADS) columns, y = value head, z = sequence. V in fours.
 // Shared memory: 16 bytes for each invocation where LANES > 1.
 //
 // Why not linear_recurrent.comp, which keeps the state in registers: for one token that is a load and a store of every
@@ -24,7 +24,13 @@
 //   the same, 4 neighbouring columns at once           1.69                    47
 //   in a loop, vec4 a lane                             0.71                    26                       11
 //   in a loop, u64vec2 a lane                          0.53                    22                       12
-// Not kept, on both cores of an EPYC 9005, which gathers in hardware (16 lanes, medians by turns):
+// On both cores of an EPYC 9005 (copy 32-42 GB/s), medians by turns:    MiniMax-01   Mamba-2   Qwen3-Next B16 H32 D128
+//   the same, 8 lanes: a row of 128 columns in 4 pieces                    24.4 ms      14.0 ms      14.3 ms
+//   COLUMN_QUADS = 4: it is read at once, and so ahead                     10.8          7.5          7.6
+//   the same as before, 16 lanes: in 2 pieces                              26.8          9.4         15.3
+//   COLUMN_QUADS = 2                                                       14.9          9.0          9.6
+// In the caches 20 GB/s with either: what is left are scatters of 8 bytes a lane, the only store that driver has.
+// Not kept, on that processor, which gathers in hardware (16 lanes, medians by turns):
 //   words at addresses that are the same for all lanes, chosen by lane as in decode_subgroup.comp: lightning B4 H8 D128
 //   0.50 ms instead of 0.28, gated delta 0.83 instead of 0.35
 //   the lines of the next 4, 8 or 16 rows touched beforehand: MiniMax-01 26 to 31 ms instead of 26; with those of the
@@ -35,7 +41,8 @@
 
 #include "linear_interface.glsl"
 
-layout(constant_id = 10) const uint LANES = 1;  // invocations that share columns
+layout(constant_id = 10) const uint LANES = 1;         // invocations that share columns
+layout(constant_id = 11) const uint COLUMN_QUADS = 1;  // of an invocation, workgroup / LANES * 4 columns apart
 
 const bool DECAYS = HAS(OPTION_HEAD_DECAY | OPTION_DECAY | OPTION_KEY_DECAY | OPTION_VALUE_DECAY | OPTION_TIME_STEP);
 const bool HAS_HELD = HAS(OPTION_DELTA | OPTION_LOW_RANK);
@@ -46,8 +53,8 @@ layout(buffer_reference, scalar, buffer_reference_align = 4) buffer StateReferen
 shared vec4 laneSums[LANES > 1 ? gl_WorkGroupSize.x : 1];
 
 uint lane;    // of those that share columns
-uint column;  // the first of four, clamped to the last ones
-uint64_t stateRows;  // of the state before the token, at this invocation's columns; anything readable where there is none
+uint columns[COLUMN_QUADS];  // the first of each four, clamped to the last ones
+uint64_t stateRows;  // of the state before the token; anything readable where there is none
 uint rowBytes;       // 0 where there is no state
 bool hasState;
 
@@ -69,39 +76,45 @@ vec4 loadKeys(const uint type, uint64_t row, uint quad) {
   return loadChannels4(type, ALIGNED, row, quad * 4, KEY_CHANNELS);
 }
 
-/// A row of the state before the token.
-vec4 stateRow(uint row) {
-  const u64vec2 pairs = StateReference(stateRows + uint64_t(min(row, KEY_CHANNELS - 1)) * rowBytes).value;
+/// Four columns of a row of the state before the token.
+vec4 stateRow(uint row, const uint g) {
+  const uint64_t place = uint64_t(min(row, KEY_CHANNELS - 1)) * rowBytes + min(columns[g] * 4, rowBytes);
+  const u64vec2 pairs = StateReference(stateRows + place).value;
   const vec4 values = uintBitsToFloat(uvec4(unpackUint2x32(pairs.x), unpackUint2x32(pairs.y)));
   return hasState && row < KEY_CHANNELS ? values : vec4(0.0);
 }
 
-vec4 loadColumns(const uint type, uint64_t row) {
+vec4 loadColumns(const uint type, uint64_t row, const uint g) {
   vec4 values;
-  [[unroll]] for (uint c = 0; c < 4; c++) { values[c] = loadElement(type, row + (column + c) * elementBytes(type)); }
+  [[unroll]] for (uint c = 0; c < 4; c++) {
+    values[c] = loadElement(type, row + (columns[g] + c) * elementBytes(type));
+  }
   return values;
 }
 
-void storeRow(uint64_t rows, uint row, vec4 values) {
+void storeRow(uint64_t rows, uint row, const uint g, vec4 values) {
   const uvec4 words = floatBitsToUint(values);
-  StateReference(rows + uint64_t(row) * (VALUE_CHANNELS * 4)).value =
+  StateReference(rows + uint64_t(row) * (VALUE_CHANNELS * 4) + columns[g] * 4).value =
     u64vec2(joined(words.x, words.y), joined(words.z, words.w));
 }
 
 void main() {
   const uint columnLanes = gl_WorkGroupSize.x / LANES;
   lane = gl_LocalInvocationID.x / columnLanes;
-  const uint ownColumn =
-    ((gl_WorkGroupID.x + p.firstTile) * columnLanes + gl_LocalInvocationID.x % columnLanes) * 4;
-  column = min(ownColumn, VALUE_CHANNELS - 4);
-  const bool isStored = ownColumn < VALUE_CHANNELS;
+  bool isStored[COLUMN_QUADS];
+  [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
+    const uint quad = ((gl_WorkGroupID.x + p.firstTile) * COLUMN_QUADS + g) * columnLanes;
+    const uint ownColumn = (quad + gl_LocalInvocationID.x % columnLanes) * 4;
+    columns[g] = min(ownColumn, VALUE_CHANNELS - 4);
+    isStored[g] = ownColumn < VALUE_CHANNELS;
+  }
   openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
   const bool hasToken = tokenBegin < tokenEnd;
 
   const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
   hasState = (p.flags & FLAG_LOADS) != 0 && initial != 0;
   // What is not there is looked for in the block: the software driver loads whatever a condition says.
-  stateRows = (hasState ? initial : p.block) + (hasState ? column * 4 : 0);
+  stateRows = hasState ? initial : p.block;
   rowBytes = hasState ? VALUE_CHANNELS * 4 : 0;
 
   const uint t = tokenBegin;
@@ -134,23 +147,30 @@ void main() {
   if (HAS(OPTION_DECAY)) { factor *= decayFactor(loadElement(GATE_TYPE, decay)); }
   // 0 * NaN is NaN: what came before must be gone.
   if (DECAYS && factor == 0 && hasToken) { hasState = false; }
-  const vec4 columnFactor =
-    HAS(OPTION_VALUE_DECAY) ? decayFactor(loadColumns(GATE_TYPE, valueDecay)) : vec4(1.0);
   const float strength = HAS(OPTION_BETA) ? loadElement(GATE_TYPE, beta) : step;
-  const vec4 own = loadColumns(VALUE_TYPE, v);
-  vec4 x = own * strength;
-  if (HAS(OPTION_WRITE_GATES)) { x *= loadColumns(GATE_TYPE, writeGates); }
-
-  vec4 sums = vec4(0.0);
+  vec4 columnFactor[COLUMN_QUADS];
+  vec4 own[COLUMN_QUADS];
+  vec4 x[COLUMN_QUADS];
+  vec4 held[COLUMN_QUADS];
+  vec4 sums[COLUMN_QUADS];
+  [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
+    columnFactor[g] = HAS(OPTION_VALUE_DECAY) ? decayFactor(loadColumns(GATE_TYPE, valueDecay, g)) : vec4(1.0);
+    own[g] = loadColumns(VALUE_TYPE, v, g);
+    x[g] = own[g] * strength;
+    if (HAS(OPTION_WRITE_GATES)) { x[g] *= loadColumns(GATE_TYPE, writeGates, g); }
+    held[g] = vec4(0.0);
+    sums[g] = vec4(0.0);
+  }
   if (HAS(OPTION_BONUS)) {
     vec4 weights = vec4(0.0);
     for (uint quad = lane; quad < QUADS; quad += LANES) {
       weights = fma(loadKeys(KEY_TYPE, q, quad) * loadKeys(ELEMENT_F32, bonus, quad), loadKeys(KEY_TYPE, k, quad), weights);
     }
-    sums = vec4((weights.x + weights.y) + (weights.z + weights.w)) * x;
+    [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
+      sums[g] = vec4((weights.x + weights.y) + (weights.z + weights.w)) * x[g];
+    }
   }
 
-  vec4 held = vec4(0.0);
   if (HAS_HELD) {
     for (uint quad = lane; quad < QUADS; quad += LANES) {
       vec4 erased;
@@ -164,13 +184,17 @@ void main() {
         if (HAS(OPTION_KEY_DECAY)) { rows *= decayFactor(loadKeys(GATE_TYPE, keyDecay, quad)); }
       }
       [[unroll]] for (uint r = 0; r < 4; r++) {
-        vec4 state = stateRow(quad * 4 + r);
-        if (DECAYS && !HAS(OPTION_LOW_RANK)) { state *= rows[r] * columnFactor; }
-        held = fma(vec4(erased[r]), state, held);
+        [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
+          vec4 state = stateRow(quad * 4 + r, g);
+          if (DECAYS && !HAS(OPTION_LOW_RANK)) { state *= rows[r] * columnFactor[g]; }
+          held[g] = fma(vec4(erased[r]), state, held[g]);
+        }
       }
     }
-    held = laneSum(held);
-    if (HAS(OPTION_DELTA)) { x = fma(vec4(-strength), held, x); }
+    [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
+      held[g] = laneSum(held[g]);
+      if (HAS(OPTION_DELTA)) { x[g] = fma(vec4(-strength), held[g], x[g]); }
+    }
   }
 
   const uint64_t final = (p.flags & FLAG_STORES) != 0 ? stateAddress(SLOT_FINAL_STATE) : 0ul;
@@ -189,29 +213,33 @@ void main() {
     if (HAS(OPTION_LOW_RANK)) { low = loadKeys(KEY_TYPE, lowRankB, quad); }
     [[unroll]] for (uint r = 0; r < 4; r++) {
       const uint row = quad * 4 + r;
-      const vec4 before = stateRow(row);
-      vec4 state = before;
-      if (HAS(OPTION_BEFORE)) { sums = fma(vec4(query[r]), before, sums); }
-      if (DECAYS) { state *= rows[r] * columnFactor; }
-      state = fma(vec4(key[r]), x, state);
-      if (HAS(OPTION_LOW_RANK)) { state = fma(vec4(low[r]), held, state); }
-      if (!HAS(OPTION_BEFORE)) { sums = fma(vec4(query[r]), state, sums); }
-      state = hasToken ? state : before;
-      if (isStored && row < KEY_CHANNELS) {
-        if (final != 0ul) { storeRow(final + column * 4, row, state); }
-        if (HAS(OPTION_SNAPSHOTS) && hasToken) { storeRow(snapshot + column * 4, row, state); }
+      [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
+        const vec4 before = stateRow(row, g);
+        vec4 state = before;
+        if (HAS(OPTION_BEFORE)) { sums[g] = fma(vec4(query[r]), before, sums[g]); }
+        if (DECAYS) { state *= rows[r] * columnFactor[g]; }
+        state = fma(vec4(key[r]), x[g], state);
+        if (HAS(OPTION_LOW_RANK)) { state = fma(vec4(low[r]), held[g], state); }
+        if (!HAS(OPTION_BEFORE)) { sums[g] = fma(vec4(query[r]), state, sums[g]); }
+        state = hasToken ? state : before;
+        if (isStored[g] && row < KEY_CHANNELS) {
+          if (final != 0ul) { storeRow(final, row, g, state); }
+          if (HAS(OPTION_SNAPSHOTS) && hasToken) { storeRow(snapshot, row, g, state); }
+        }
       }
     }
   }
-  sums = laneSum(sums);
 
   const float denominator = HAS(OPTION_DIVIDE) ? FloatReference(denominators).value : 1.0;
-  const vec4 z = HAS(OPTION_OUTPUT_GATE) ? loadColumns(VALUE_TYPE, gate) : vec4(0.0);
-  if (isStored && hasToken && lane == 0) {
-    [[unroll]] for (uint c = 0; c < 4; c++) {
-      storeElement(
-        OUTPUT_TYPE, o + (column + c) * elementBytes(OUTPUT_TYPE),
-        finishOutput(BLOCK.scale * sums[c], own[c], z[c], denominator));
+  [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
+    const vec4 sum = laneSum(sums[g]);
+    const vec4 z = HAS(OPTION_OUTPUT_GATE) ? loadColumns(VALUE_TYPE, gate, g) : vec4(0.0);
+    if (isStored[g] && hasToken && lane == 0) {
+      [[unroll]] for (uint c = 0; c < 4; c++) {
+        storeElement(
+          OUTPUT_TYPE, o + (columns[g] + c) * elementBytes(OUTPUT_TYPE),
+          finishOutput(BLOCK.scale * sum[c], own[g][c], z[c], denominator));
+      }
     }
   }
 }

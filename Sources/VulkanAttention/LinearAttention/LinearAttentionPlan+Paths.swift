@@ -213,7 +213,10 @@ extension LinearAttentionPlan {
     while lanes > 1, columnLanes * lanes > device.maxWorkgroupInvocations { lanes /= 2 }
     // Full subgroups, where the path relies on them.
     let size = max(columnLanes * lanes, path == .subgroup ? device.subgroupSize : 1)
-    return .init(workgroupSize: size, lanes: lanes)
+    // A workgroup of few invocations reads whole rows all the same, up to 64 bytes a lane (the shader's ladder).
+    let quads =
+      isSoftware && lanes == 1 ? min(4, ceilingDivide(request.valueHeadSize, size * 4)) : 1
+    return .init(workgroupSize: size, lanes: lanes, columnQuads: quads)
   }
 
   private static func recurrentTile(

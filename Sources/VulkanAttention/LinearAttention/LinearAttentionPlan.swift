@@ -181,6 +181,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       constants["COLUMNS"] = UInt32(tile.columns)
       if let step = tile.step, stage.shaderName == LinearAttentionCutter.stepShader {
         constants["LANES"] = UInt32(step.lanes)
+        constants["COLUMN_QUADS"] = UInt32(step.columnQuads)
       } else if path == .subgroup {
         constants["LANES"] = UInt32(tile.lanes)
       }
@@ -219,9 +220,11 @@ public struct LinearAttentionTile: Sendable, Hashable {
     public let workgroupSize: Int
     /// Invocations that share columns, each with rows of its own.
     public let lanes: Int
+    /// Groups of four neighbouring columns of one invocation.
+    public let columnQuads: Int
 
-    /// Columns of the state of one workgroup: four of an invocation.
-    public var columnsPerWorkgroup: Int { workgroupSize / lanes * 4 }
+    /// Columns of the state of one workgroup.
+    public var columnsPerWorkgroup: Int { workgroupSize / lanes * columnQuads * 4 }
   }
 
   /// Columns of the state that one workgroup holds.
