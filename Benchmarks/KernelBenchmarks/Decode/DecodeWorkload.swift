@@ -98,8 +98,8 @@ public struct DecodeWorkload: Sendable, Hashable {
   }
 
   /// What is timed where nothing else is asked: a token of a model with 32 query and 8 key heads over
-  /// 4096 and 16384 keys in several formats; a ragged batch, an equal one of the same total, and the
-  /// ragged one without lean cuts.
+  /// 4096 and 16384 keys in several formats; a ragged batch, an equal one of the same total, the
+  /// ragged one without lean cuts, and one long sequence among short ones with and without them.
   public static let standard: [DecodeWorkload] =
     [4096, 16384].flatMap { tokens in
       [64, 128].flatMap { size in
@@ -139,10 +139,15 @@ public struct DecodeWorkload: Sendable, Hashable {
       return workload
     }
     let total = lengths.reduce(0, +)
+    // The longest of the lengths above is half of them all, which leaves two cores nothing to gain by cuts; here they
+    // gain 64 / (71 / 2) = 1.8 at most.
+    let oneLong = Array(repeating: 1024, count: 7) + [65536]
     return [
       batch(lengths, "-ragged", .lean),
       batch(Array(repeating: total / lengths.count, count: lengths.count), "-equal", .lean),
       batch(lengths, "-ragged", .oneSplit),
+      batch(oneLong, "-one-long", .lean),
+      batch(oneLong, "-one-long", .oneSplit),
     ]
   }()
 }
