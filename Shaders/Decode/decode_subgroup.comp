@@ -40,6 +40,8 @@
 // 16 lanes (512 bits), both cores of an EPYC 9005, by turns (medians of three runs):
 //   WORDS_IN_LINE, octets: at D=64 two keys at a time, and shuffles         1.97       1.50       1.65        1.13
 //   HALF_OCTETS_V                                                           0.83       0.59
+//   keys loaded a line at a time, the squares of words turned over by
+//     shuffles of halves, quarters, … of the lanes: not kept                1.6-2.6    1.0-1.6    4.5
 // The 3700 instructions for 8 keys of f16 D=64 were, before that: 1070 that multiply and add, 630 moves to and from the
 // stack, 600 that put words of lanes together (half of them are gone), 550 that make f32 of f16. A quarter of the time
 // is waiting for the lines that touch() reads.
