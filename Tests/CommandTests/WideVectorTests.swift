@@ -7,12 +7,14 @@ import Testing
 /// that width on every processor. Other drivers take no notice.
 @Suite(.serialized, .timeLimit(.minutes(10))) struct WideVectorTests {
   @Test(
-    "Masks of bits, angles and steps of one token are compiled and right", .needsDevice,
+    "Masks of bits, angles, steps of one token and values in quads are compiled and right",
+    .needsDevice,
     arguments: [
       ["attention", "--path", "row", "--only", "tree"],
       ["attention", "--path", "subgroup", "--only", "attention/f16/B3-S33-T65-H4-G2-D64-E64-tree"],
       ["linear", "--path", "row", "--only", "features/cosformer/f32"],
       ["linear", "--path", "row", "--only", "lightning/f32/B1-T1-"],
+      ["decode", "--path", "subgroup", "--only", "D64-E64"],
     ])
   func passes(check: [String]) throws {
     let (process, output) = commandProcess(["check"] + check)

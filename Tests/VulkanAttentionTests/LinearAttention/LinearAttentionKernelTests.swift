@@ -88,6 +88,28 @@ struct LinearAttentionKernelTests {
     expectReference(try await problem.run(plan, on: device), problem, "low rank")
   }
 
+  /// A step's invocations own several groups of four columns on a software driver, the last ones less than all.
+  @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup])
+  func wideStep(_ way: LinearWay) async throws {
+    let cases: [(erases: Bool, operands: Set<LinearAttentionOperand>)] = [
+      (true, [.beta, .decay, .initialState, .finalState, .snapshots]),
+      (false, [.keyDecay, .valueDecay, .initialState, .finalState]),
+    ]
+    for (erases, operands) in cases {
+      let problem = LinearProblem(
+        try LinearAttentionRequest(
+          batchSize: 2, tokens: 1, keyHeads: 1, valueHeads: 2, keyHeadSize: 20, valueHeadSize: 140,
+          erases: erases, operands: operands))
+      let plan = try way.plan(problem.request, on: device.capabilities)
+      let result = try await problem.run(plan, on: device)
+      expectReference(result, problem, "a step")
+      if operands.contains(.snapshots) {
+        expectClose(
+          result.snapshots, to: problem.reference().snapshots, within: 1e-5, "snapshots")
+      }
+    }
+  }
+
   /// Rejected drafts are rolled back by taking the state after the last accepted one.
   @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup])
   func snapshots(_ way: LinearWay) async throws {
