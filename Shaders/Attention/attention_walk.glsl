@@ -68,6 +68,20 @@ uint skipGap(KeyWalk walk, uint key) {
 /// The first step from `key` on that the block map does not hide from all rows; walk.end or more where none is left.
 uint visibleStep(KeyWalk walk, uint key, const uint step) {
   const uint shift = OPTION_BLOCK.blockMapKeyShift;
+#ifdef SMALL_STEPS
+  // A window has most blocks before and behind it: hidden ones are passed eight at a time.
+  const uint lastBlock = max(walk.end, 1) - 1 >> shift;
+  for (;;) {
+    const uint first = key >> shift;
+    // Behind sink tokens there may be a gap, which is not for this loop.
+    uint states = HAS(OPTION_SINK_TOKENS) ? BLOCK_PARTIAL : BLOCK_HIDDEN;
+    [[unroll]] for (uint i = 0; i < 8; ++i) {
+      states |= WordReference(walk.blockMap + uint64_t(min(first + i, lastBlock)) * 4ul).value;
+    }
+    if (states != BLOCK_HIDDEN || key >= walk.end) { break; }
+    key = max(key, (first + 8 << shift) / step * step);
+  }
+#endif
   for (;;) {
     if (key >= walk.end || stepState(walk, key, step) != BLOCK_HIDDEN) { break; }
     const uint blockEnd = (key >> shift) + 1 << shift;
