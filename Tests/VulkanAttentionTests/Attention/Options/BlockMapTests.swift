@@ -64,6 +64,19 @@ struct BlockMapTests {
     #expect(result.output.allSatisfy { $0.isFinite })
   }
 
+  /// Hidden blocks are passed several at a time: before, between and behind those that are seen.
+  @Test(arguments: TypedPath.optionPaths)
+  func hiddenStretches(path: TypedPath) async throws {
+    let request = try request(
+      path.type, queries: 70, keys: 1990, blockKeys: 64,
+      operands: [.init(.mask, shared: [.batch, .heads]), .init(.blockMap, shared: .batch)])
+    var problem = OptionProblem(request)
+    // Of two heads, two rows of 32 blocks each.
+    let seen: [[Int: Int32]] = [[17: 1], [0: 2, 9: 1, 31: 2], [8: 2, 16: 1], [30: 2, 31: 1]]
+    problem.set(.blockMap, seen.flatMap { row in (0..<32).map { row[$0] ?? 0 } })
+    try await problem.expectExact(path.variant, on: device, "\(path)")
+  }
+
   /// Pieces of rows and of keys follow the map as well, to the bit.
   @Test(arguments: TypedPath.optionPaths)
   func piecesAreTheSame(path: TypedPath) async throws {
