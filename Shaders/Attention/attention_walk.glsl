@@ -69,17 +69,17 @@ uint skipGap(KeyWalk walk, uint key) {
 uint visibleStep(KeyWalk walk, uint key, const uint step) {
   const uint shift = OPTION_BLOCK.blockMapKeyShift;
 #ifdef SMALL_STEPS
-  // A window has most blocks before and behind it: hidden ones are passed eight at a time.
+  // A window has most blocks before and behind it: hidden ones are passed several at a time.
+  const uint blocksAtOnce = 8;
   const uint lastBlock = max(walk.end, 1) - 1 >> shift;
   for (;;) {
     const uint first = key >> shift;
-    // Behind sink tokens there may be a gap, which is not for this loop.
-    uint states = HAS(OPTION_SINK_TOKENS) ? BLOCK_PARTIAL : BLOCK_HIDDEN;
-    [[unroll]] for (uint i = 0; i < 8; ++i) {
+    uint states = BLOCK_HIDDEN;
+    [[unroll]] for (uint i = 0; i < blocksAtOnce; ++i) {
       states |= WordReference(walk.blockMap + uint64_t(min(first + i, lastBlock)) * 4ul).value;
     }
-    if (states != BLOCK_HIDDEN || key >= walk.end) { break; }
-    key = max(key, (first + 8 << shift) / step * step);
+    if (key >= walk.end || states != BLOCK_HIDDEN) { break; }
+    key = skipGap(walk, (first + blocksAtOnce << shift) / step * step);
   }
 #endif
   for (;;) {

@@ -296,7 +296,7 @@ void foldKeys(uint firstKey) {
       vec4 v[2];
       if (OCTETS_V != 0) {
         uvec4 words;
-        const uint unitWords = max(octetWords(VALUE_TYPE) * UNIT_V / 2, 1);
+        const uint unitWords = octetWords(VALUE_TYPE) * UNIT_V / 2;
         const uint size = unitWords * 4;
         if (UNIFORM_LOADS) {
           uint64_t addresses[SUBGROUP_SIZE];

@@ -65,16 +65,22 @@ struct BlockMapTests {
   }
 
   /// Hidden blocks are passed several at a time: before, between and behind those that are seen.
-  @Test(arguments: TypedPath.optionPaths)
-  func hiddenStretches(path: TypedPath) async throws {
+  @Test(arguments: TypedPath.optionPaths, [false, true])
+  func hiddenStretches(path: TypedPath, hasSinks: Bool) async throws {
+    var mask = AttentionMask.none
+    if hasSinks {
+      // Between the sink tokens and the window there is a gap.
+      mask = .window(left: 1000)
+      mask.sinkTokens = 100
+    }
     let request = try request(
-      path.type, queries: 70, keys: 1990, blockKeys: 64,
+      path.type, queries: 70, keys: 1990, mask: mask, blockKeys: 64,
       operands: [.init(.mask, shared: [.batch, .heads]), .init(.blockMap, shared: .batch)])
     var problem = OptionProblem(request)
     // Of two heads, two rows of 32 blocks each.
     let seen: [[Int: Int32]] = [[17: 1], [0: 2, 9: 1, 31: 2], [8: 2, 16: 1], [30: 2, 31: 1]]
     problem.set(.blockMap, seen.flatMap { row in (0..<32).map { row[$0] ?? 0 } })
-    try await problem.expectExact(path.variant, on: device, "\(path)")
+    try await problem.expectExact(path.variant, on: device, "\(path) \(hasSinks)")
   }
 
   /// Pieces of rows and of keys follow the map as well, to the bit.
