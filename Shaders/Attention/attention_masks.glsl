@@ -256,16 +256,16 @@ bool inInterval(Row row, int key) {
 bool customMask(int batch, int head, int queryIndex, int keyIndex);  // attention_custom.glsl
 #endif
 
-/// Whether the masks that are data, a user's mask among them, leave key `key` to the row; `key` must be below
-/// keyTokens.
-bool passesDataMasks(Row row, int key) {
+/// Whether the masks that are data, a user's mask among them, leave key `key` to the row, whose byte of the dense mask
+/// is `maskByte`; `key` must be below keyTokens.
+bool passesDataMasks(Row row, int key, uint maskByte) {
   bool seen = true;
   if (HAS(OPTION_SEGMENTS)) {
     const int segment = loadInt(
       TENSOR_KEY_SEGMENTS, tensorIndex(TENSOR_KEY_SEGMENTS, firstKeyToken + key));
     seen = seen && (row.segment != segment) == (OPTION_BLOCK.segmentsDiffer != 0);
   }
-  if (HAS(OPTION_MASK)) { seen = seen && loadByte(row.mask + key) != 0; }
+  if (HAS(OPTION_MASK)) { seen = seen && maskByte != 0; }
   if (HAS(OPTION_MASK_BITS)) {
     seen = seen && (loadByte(row.maskBits + uint(key) / 8) >> uint(key) % 8 & 1u) != 0;
   }
@@ -282,6 +282,10 @@ bool passesDataMasks(Row row, int key) {
     seen = state != BLOCK_HIDDEN && (seen || state == BLOCK_FULL);
   }
   return seen;
+}
+
+bool passesDataMasks(Row row, int key) {
+  return passesDataMasks(row, key, HAS(OPTION_MASK) ? loadByte(row.mask + key) : 0);
 }
 
 /// Whether the row sees the key. Any key may be asked for while the sequence has one.

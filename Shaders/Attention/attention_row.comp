@@ -289,11 +289,12 @@ void main() {
         }
         if (!isFull && key < runEnd) {
           for (;;) {
-            uint hidden = hiddenKeys(key);
+            // What follows the break runs once more when all lanes have left.
+            uint hidden;
             for (;;) {
+              hidden = hiddenKeys(key);
               if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1) || key + KEYS_PER_BLOCK >= runEnd) { break; }
               key += KEYS_PER_BLOCK;
-              hidden = hiddenKeys(key);
             }
             foldBlock(true, hidden, key, keyTokens - 1, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
             key += KEYS_PER_BLOCK;
@@ -307,14 +308,17 @@ void main() {
   } else if (HAS_DATA_MASKS_OR(OPTION_LEFT_EDGE)) {
     if (key < walk.end) {
       for (;;) {
-        uint hidden = hiddenKeys(key);
+        uint hidden;
         if (HAS_DATA_MASKS_OR(OPTION_SINK_TOKENS)) {
           // The next block in which some row of the subgroup sees a key.
           for (;;) {
-            if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1) || nextStep(walk, key, KEYS_PER_BLOCK) >= walk.end) { break; }
-            key = nextStep(walk, key, KEYS_PER_BLOCK);
             hidden = hiddenKeys(key);
+            const uint next = nextStep(walk, key, KEYS_PER_BLOCK);
+            if (!subgroupAll(hidden == (1u << KEYS_PER_BLOCK) - 1) || next >= walk.end) { break; }
+            key = next;
           }
+        } else {
+          hidden = hiddenKeys(key);
         }
         foldBlock(true, hidden, key, keyTokens - 1, kBase + key * kStep, vBase + key * vStep, kStep, vStep);
         key = nextStep(walk, key, KEYS_PER_BLOCK);

@@ -86,11 +86,13 @@ public struct AttentionWorkload: Sendable, Hashable {
         operands.append(AttentionOperand(.blockMap, shared: [.batch, .heads]))
       }
     }
+    var mask: AttentionMask = window.map { .window(left: $0 - 1) } ?? (isCausal ? .causal : .none)
+    // As `bench custom` has them.
+    if documents?.hasBlockMap == true { (mask.blockMapRows, mask.blockMapKeys) = (64, 64) }
     return try AttentionRequest(
       batchSize: shape.batchSize, queryTokens: shape.queryTokens, keyTokens: shape.keyTokens,
       queryHeads: shape.queryHeads, keyHeads: shape.keyHeads, headSize: shape.headSize,
-      valueHeadSize: shape.valueHeadSize, elementType: elementType,
-      mask: window.map { .window(left: $0 - 1) } ?? (isCausal ? .causal : .none),
+      valueHeadSize: shape.valueHeadSize, elementType: elementType, mask: mask,
       scores: scores, operands: operands)
   }
 
