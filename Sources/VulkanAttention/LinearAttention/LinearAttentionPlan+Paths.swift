@@ -9,19 +9,9 @@ extension LinearAttentionPlan {
   static func fewestRowsToChunk(_ device: DeviceCapabilities) -> Int { 32 }
 
   /// Whether walking tokens is faster than blocks however many there are. A processor gains nothing from blocks by
-  /// themselves: the recurrence has the fewest operations, and its state is as near. Blocks pay where what is done for
-  /// a token apart from its columns is dear (exponentials of key channels or time steps) and K large. B1 T4096 H8 f32
-  /// on two cores without AVX-512 (lavapipe of Mesa 26.1.6, other load, medians in ms, token by token / by blocks):
-  ///
-  ///             lightning   scalar decay        SSD        GLA   gated delta        KDA
-  ///     D=64      13 / 47                              36 / 77      56 / 103   81 / 107
-  ///     D=128    88 / 130      117 / 151  407 / 188  260 / 205     212 / 262  405 / 286
-  private static func walksTokens(
-    _ request: LinearAttentionRequest, _ device: DeviceCapabilities
-  ) -> Bool {
-    device.kind == .cpu
-      && (request.keyHeadSize < 128 || request.operands.isDisjoint(with: [.keyDecay, .timeStep]))
-  }
+  /// themselves: the recurrence has the fewest operations, its state is as near, and lanes share what is done for a
+  /// token apart from its columns (the table in linear_recurrent.comp).
+  private static func walksTokens(_ device: DeviceCapabilities) -> Bool { device.kind == .cpu }
 
   /// What a tuning says of a request, if it says anything: form, path and tile where these can run, and a line for
   /// the explanation.
@@ -63,9 +53,13 @@ extension LinearAttentionPlan {
       case .success(let tile): found = (.recurrent, own.path, tile, [])
       }
     }
-    let tile = LinearAttentionTile(
+    var tile = LinearAttentionTile(
       workgroupSize: own.workgroupSize, columns: found.tile.columns, lanes: found.tile.lanes,
       blockRows: own.blockRows, subgroupSize: found.tile.subgroupSize)
+    // Only where a workgroup is one subgroup.
+    if own.workgroupSize == found.tile.workgroupSize {
+      (tile.sharingLanes, tile.tokensAhead) = (found.tile.sharingLanes, found.tile.tokensAhead)
+    }
     let line = "\(own.form.rawValue) \(own.path.rawValue): \(entry.provenance)"
     return ((own.form, own.path, tile, [line]), line)
   }
@@ -102,7 +96,7 @@ extension LinearAttentionPlan {
       if let reason = chunkRefusal(request, device, path) {
         if isAsked { throw .pathUnavailable(path: path ?? .row, reason: reason) }
         explanation.append("chunk: \(reason)")
-      } else if !isAsked, walksTokens(request, device) {
+      } else if !isAsked, walksTokens(device) {
         explanation.append("chunk: a processor is faster token by token")
       } else if isAsked || rows >= fewest {
         explanation.append(
@@ -219,6 +213,25 @@ extension LinearAttentionPlan {
     return .init(workgroupSize: size, lanes: lanes, columnQuads: quads)
   }
 
+  /// On a processor a workgroup is a subgroup, whose lanes share work (the shader's ladder).
+  private static func recurrentRowTile(
+    _ request: LinearAttentionRequest, _ device: DeviceCapabilities
+  ) -> LinearAttentionTile {
+    let isSoftware = device.kind == .cpu
+    let size = isSoftware ? device.subgroupSize : 64
+    let hasFewLanes = isSoftware && size <= 8
+    let sharesColumns =
+      hasFewLanes && request.operands.contains(.keyDecay) && request.valueHeadSize >= size * 2
+    var tile = LinearAttentionTile(
+      workgroupSize: size, columns: sharesColumns ? 2 : 1, lanes: 1, blockRows: 1,
+      subgroupSize: nil)
+    if isSoftware {
+      tile.sharingLanes = size
+      tile.tokensAhead = hasFewLanes ? 0 : 2
+    }
+    return tile
+  }
+
   private static func recurrentTile(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ path: AttentionPath
   ) -> Result<LinearAttentionTile, PathRefusal> {
@@ -227,10 +240,7 @@ extension LinearAttentionPlan {
       if let reason = shaderRefusal("linear_recurrent_row", device) {
         return .failure(PathRefusal(reason: reason))
       }
-      return .success(
-        LinearAttentionTile(
-          workgroupSize: device.kind == .cpu ? device.subgroupSize : 64, columns: 1, lanes: 1,
-          blockRows: 1, subgroupSize: nil))
+      return .success(recurrentRowTile(request, device))
     case .subgroup:
       if let reason = shaderRefusal("linear_recurrent_subgroup", device) {
         return .failure(PathRefusal(reason: reason))

@@ -184,6 +184,9 @@ public struct LinearAttentionPlan: Sendable, Hashable {
         constants["COLUMN_QUADS"] = UInt32(step.columnQuads)
       } else if path == .subgroup {
         constants["LANES"] = UInt32(tile.lanes)
+      } else {
+        constants["SHARING_LANES"] = UInt32(tile.sharingLanes)
+        constants["TOKENS_AHEAD"] = UInt32(tile.tokensAhead)
       }
     }
     // A shader keeps those that it reads.
@@ -209,6 +212,10 @@ public struct LinearAttentionTile: Sendable, Hashable {
   public let subgroupSize: Int?
   /// How the state of a single token is streamed; nil where it is held.
   public internal(set) var step: Step?
+  /// Invocations that share the exponentials of key decays; 1 where each computes them all.
+  var sharingLanes = 1
+  /// How many tokens ahead rows are touched.
+  var tokensAhead = 0
   /// What is beside on matrix units.
   var matrix: LinearAttentionPlan.MatrixTile?
   /// The shader that runs on them.
