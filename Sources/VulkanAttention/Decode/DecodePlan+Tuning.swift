@@ -119,10 +119,15 @@ extension DecodePlan {
 }
 
 extension DecodeRequest {
-  /// Whether keys and values are of 16 bits and less, eight of them in a piece of memory of their own size.
+  /// Whether keys and values are of 16 bits and less, eight of them in a piece of memory of their own size or in a
+  /// block whose scale is all that is beside them.
   fileprivate var isNarrow: Bool {
-    [keyCache, valueCache].allSatisfy {
-      $0.isAligned && $0.format != .f32 && $0.format.blockChannels <= 2
+    [keyCache, valueCache].allSatisfy { cache in
+      switch cache.format {
+      case .q8, .q4: true
+      case .element(.f32), .q4WithMinimum: false
+      case .element, .int8, .int4, .e4m3, .e5m2: cache.isAligned
+      }
     } && keyRotation == nil
   }
 
