@@ -74,7 +74,8 @@ const uint QUADS_V = (HEAD_SIZE_V + 3) / 4;
 const uint SMALL_FORMATS =
   1u << CACHE_INT8 | 1u << CACHE_INT4 | 1u << CACHE_E4M3 | 1u << CACHE_E5M2 | 1u << CACHE_Q8 | 1u << CACHE_Q4;
 // Those of rows that begin at multiples of 16 bytes.
-const uint ALIGNED_FORMATS = SMALL_FORMATS & ~(1u << CACHE_Q8 | 1u << CACHE_Q4) | 1u << ELEMENT_F16 | 1u << ELEMENT_BF16;
+const uint ALIGNED_FORMATS =
+  SMALL_FORMATS & ~(1u << CACHE_Q8 | 1u << CACHE_Q4) | 1u << ELEMENT_F16 | 1u << ELEMENT_BF16;
 // Blocks have their words at multiples of two bytes, put together from half words where all lanes share an address.
 const uint BLOCK_FORMATS = UNIFORM_LOADS ? 1u << CACHE_Q8 | 1u << CACHE_Q4 : 0;
 const uint OCTETS_V = ALIGNED_FORMATS >> VALUE_TYPE & uint(VALUES_ALIGNED) | BLOCK_FORMATS >> VALUE_TYPE & 1u;

@@ -184,6 +184,16 @@ enum DecodeCheckGrid {
       }
     }
     if depth != .quick {
+      // Each a way of lanes to share a value: groups of one block, of one and a half, more lanes than quads, fewer.
+      for (keys, values) in [(32, 32), (64, 96), (160, 64), (128, 256)] {
+        for format in [CacheFormat.q8, .q4] {
+          add {
+            $0.keyFormat = format
+            $0.valueFormat = format
+            ($0.headSize, $0.valueHeadSize) = (keys, values)
+          }
+        }
+      }
       for format in [
         CacheFormat.int8(groupSize: 20, scaleType: .f32), .e4m3, .e5m2,
         .int4(groupSize: 20, scaleType: .f32), .int8(groupSize: 8, scaleType: .f32),
