@@ -10,6 +10,9 @@
 #extension GL_KHR_shader_subgroup_vote : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#ifdef MATRIX2
+#extension GL_NV_cooperative_matrix2 : require
+#endif
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 
@@ -37,7 +40,14 @@ const uint D_PADDED = D_STEPS * FRAGMENT_K;
 const uint E_FRAGMENTS = (HEAD_SIZE_V + FRAGMENT_N - 1) / FRAGMENT_N;
 const uint E_PADDED = E_FRAGMENTS * FRAGMENT_N;
 const uint KEY_FRAGMENTS = KEY_TILE / FRAGMENT_N;  // of the scores
-const uint KEY_STEPS = KEY_TILE / FRAGMENT_K;      // of P V
+#ifdef MATRIX2
+// A fragment of scores becomes one of weights, so a step of P V is as wide. Macros: a conversion is between matrices
+// whose sizes are the same constants to the compiler.
+#define VALUE_STEP FRAGMENT_N
+#else
+#define VALUE_STEP FRAGMENT_K
+#endif
+const uint KEY_STEPS = KEY_TILE / VALUE_STEP;      // of P V
 
 // The arena is addressed in units of 16 bytes: 8 f16 or 4 f32. One unit of padding per row spreads the rows
 // of a fragment over all shared memory banks.
@@ -45,16 +55,32 @@ const uint KEY_UNITS = D_PADDED / 8;
 const uint VALUE_UNITS = E_PADDED / 8;
 const uint KEY_PITCH = KEY_UNITS + 1;
 const uint VALUE_PITCH = VALUE_UNITS + 1;
-const uint SCORE_PITCH = KEY_TILE / 4 + 1;
+
+// The rows of a subgroup in the arena, f32: its scores, and q, o and states on their way.
+#ifdef MATRIX2
+#define ROW_NUMBERS FRAGMENT_N
+#else
+#define ROW_NUMBERS KEY_TILE
+#endif
+const uint ROW_PARTS = ROW_NUMBERS / FRAGMENT_N;  // fragments that such rows hold
+const uint SCORE_PITCH = ROW_NUMBERS / 4 + 1;
 
 const uint FRAGMENT_UNITS = FRAGMENT_M * FRAGMENT_N / 4;  // of an f32 fragment
 const uint SCRATCH_UNITS = SUBGROUPS * FRAGMENT_UNITS;    // shares the place of the V tile
 const uint VALUE_TILE_UNITS = KEY_TILE * VALUE_PITCH;
 
 const uint VALUE_BASE = KEY_TILE * KEY_PITCH;
-const uint SCORE_BASE =
+const uint VALUE_END =
   VALUE_BASE + (VALUE_TILE_UNITS > SCRATCH_UNITS ? VALUE_TILE_UNITS : SCRATCH_UNITS);
+#ifdef MATRIX2
+// The rows are used while there is no tile, and have its place.
+const uint SCORE_BASE = 0;
+const uint SCORE_UNITS = TILE_ROWS * SCORE_PITCH;
+const uint QUERY_BASE = VALUE_END > SCORE_UNITS ? VALUE_END : SCORE_UNITS;
+#else
+const uint SCORE_BASE = VALUE_END;
 const uint QUERY_BASE = SCORE_BASE + TILE_ROWS * SCORE_PITCH;
+#endif
 const uint ARENA_UNITS = QUERY_BASE + (QUERY_IN_SHARED ? TILE_ROWS * KEY_PITCH : 0);
 
 // Softmax: a row of scores belongs to LANES_PER_ROW neighbouring lanes, each with SPAN consecutive keys; a
@@ -75,6 +101,8 @@ const float WEIGHT_LIMIT = 15.0;
 
 #define MatrixA coopmat<float16_t, gl_ScopeSubgroup, FRAGMENT_M, FRAGMENT_K, gl_MatrixUseA>
 #define MatrixB coopmat<float16_t, gl_ScopeSubgroup, FRAGMENT_K, FRAGMENT_N, gl_MatrixUseB>
+#define MatrixP coopmat<float16_t, gl_ScopeSubgroup, FRAGMENT_M, VALUE_STEP, gl_MatrixUseA>
+#define MatrixV coopmat<float16_t, gl_ScopeSubgroup, VALUE_STEP, FRAGMENT_N, gl_MatrixUseB>
 #define Accumulator coopmat<float, gl_ScopeSubgroup, FRAGMENT_M, FRAGMENT_N, gl_MatrixUseAccumulator>
 
 const int ROW_MAJOR = gl_CooperativeMatrixLayoutRowMajor;
@@ -89,8 +117,32 @@ shared uint nonFinite[2];  // of the V tile with this parity
 uint lane, subgroup;
 uint firstRow;     // of this subgroup
 uint scoreBase;    // of this subgroup's rows in the arena
-uint rowInGroup;   // of this lane's first row, from firstRow
-uint part;         // which SPAN of the keys this lane has
+
+void setRowFactor(uint rowInSubgroup, float factor) {
+  const uint row = subgroup * ROWS + rowInSubgroup;
+  rowFactors[row / 4][row % 4] = factor;
+}
+
+float rowFactor(uint rowInSubgroup) {
+  const uint row = subgroup * ROWS + rowInSubgroup;
+  return rowFactors[row / 4][row % 4];
+}
+
+/// The end of a row: what its result is multiplied by as its factor, its reference into the padding of its row.
+void closeRow(uint rowInSubgroup, float reference, float sum) {
+  const uint row = firstRow + rowInSubgroup;
+  float factor;
+  float lse;
+  finishRow(min(row, queryTokens - 1), reference, sum, factor, lse);
+  setRowFactor(rowInSubgroup, factor);
+  arena[scoreBase + rowInSubgroup * SCORE_PITCH + ROW_NUMBERS / 4] = floatBitsToUint(vec4(reference));
+  if (row < queryTokens) {
+    storeState(row, reference, sum);
+    if (p.lse != 0ul) {
+      FloatReference(p.lse + rowIndex(HAS(OPTION_PACKED_SEQUENCES), row) * 4ul).value = lse;
+    }
+  }
+}
 
 // --- Staging ---------------------------------------------------------------------------------------------
 
@@ -200,10 +252,10 @@ void loadQueries() {
     SUBGROUP_SYNC();
     return;
   }
-  // Into registers through the rows that later hold the scores: each takes 2 * KEY_TILE channels at a time.
-  const uint stepsAtOnce = 2 * KEY_TILE / FRAGMENT_K;
+  // Into registers through the subgroup's rows: each takes 2 * ROW_NUMBERS channels at a time.
+  const uint stepsAtOnce = 2 * ROW_NUMBERS / FRAGMENT_K;
   [[dont_unroll]] for (uint first = 0; first < D_STEPS; first += stepsAtOnce) {
-    stageQueries(scoreBase, SCORE_PITCH, first * FRAGMENT_K / 8, KEY_TILE / 4);
+    stageQueries(scoreBase, SCORE_PITCH, first * FRAGMENT_K / 8, ROW_NUMBERS / 4);
     SUBGROUP_SYNC();
     // Every fragment is asked whether it is one of these: see PARTS_OF_FRAGMENTS.
     UNROLL for (uint step = 0; step < D_STEPS; ++step) {

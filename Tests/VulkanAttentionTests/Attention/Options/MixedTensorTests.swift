@@ -43,7 +43,7 @@ struct MixedTensorTests {
   }
 
   @Test(
-    "Any head size", arguments: [PathVariant.row, .subgroup, .matrix],
+    "Any head size", arguments: [PathVariant.row, .subgroup, .matrix, .matrix2],
     [(1, 1), (3, 3), (6, 6), (59, 59), (100, 100), (192, 128), (320, 256), (576, 512)])
   func headSizes(variant: PathVariant, size: (Int, Int)) async throws {
     // Large heads take the software driver up to a minute to compile.
