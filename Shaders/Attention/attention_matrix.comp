@@ -1,7 +1,7 @@
 #version 460
-// Tiled attention on the matrix units: f16 in and out, f32 inside. Two paths of one kernel: `matrix` with
-// VK_KHR_cooperative_matrix, described here, and `matrix2`, whose scores stay in registers (VK_NV_cooperative_matrix2),
-// in attention_matrix2_scores.glsl where it differs.
+// Tiled attention on the matrix units: q, k and v in f16 or bf16, o in any type, f32 inside. Two paths of one kernel:
+// `matrix` with VK_KHR_cooperative_matrix, described here, and `matrix2`, whose scores stay in registers
+// (VK_NV_cooperative_matrix2), in attention_matrix2_scores.glsl where it differs.
 //
 // @spirv-opt off
 // @variant attention_matrix
@@ -30,17 +30,28 @@
 // operations per word), and a tile that had any gets them added back by ordinary lanes, only to the rows that
 // see them and with the exact weight. While V is finite no one takes that detour.
 //
+// bf16. The matrices are f16, so what is bf16 becomes f16 times a power of two, by its greatest finite number: of a
+// subgroup's rows of q, of each tile of k and of v, found before the tile is staged, with one more workgroup barrier.
+// It is exact where a number is more than 2^-31 of that greatest one and more than 2^-117, so that results keep their
+// bits whatever the exponents are; what is smaller loses digits. Keys that intervals hide from all rows of the
+// workgroup set no exponent, keys that only masks that are data hide do. Products are brought back before they are
+// scores, and weights V, in sums of the tile's own, before they are added to the result, which is then as with f16.
+// Weights are rounded to f16 as ever. A result is a sum of weights up to 2^15, so |v| must stay below 2^112 / T. Each
+// of q, k and v has a type of its own, and with f16 alone nothing of this is in the pipeline. (glslc has no
+// GL_EXT_bfloat16 before shaderc 2026, and lavapipe lists no bf16 products.)
+//
 // Workgroup: SUBGROUPS * SUBGROUP_SIZE invocations (id 0), full subgroups of exactly SUBGROUP_SIZE.
 // Grid x: ceil(S / TILE_ROWS) tiles of TILE_ROWS = SUBGROUPS * ROW_FRAGMENTS * FRAGMENT_M rows. With CAUSAL, tile
 // t holds the t-th LAST group of rows: a cut by firstTile gets its long tiles first.
 //
-// Specialization constants (ids 0...4: attention_interface.glsl; ELEMENT_TYPE must be f16)
+// Specialization constants (ids 0...4, 16...: attention_interface.glsl; QUERY_TYPE, KEY_TYPE, VALUE_TYPE not f32)
 //   5, 6, 7  FRAGMENT_M, _N, _K   a shape of the device, f16 x f16 -> f32, subgroup scope; multiples of 8
 //   8        ROW_FRAGMENTS        fragments of M rows per subgroup; each K or V fragment read serves them all
 //   9        KEY_TILE             keys per tile; a multiple of N and of K
 //   10       SUBGROUP_SIZE        required of the pipeline
 //   11       QUERY_IN_SHARED      Q fragments are read again for each tile instead of kept in registers
-//   12       PREFETCH             the loads of the next tile wait in registers while this one is computed on
+//   12       PREFETCH             the loads of the next tile wait in registers while this one is computed on; not with
+//                                 k or v in bf16
 //   13       LANES_PER_ROW        softmax lanes per row: a power of two, at least SUBGROUP_SIZE / (RF * M), and
 //                                 KEY_TILE / LANES_PER_ROW a multiple of K
 //   and (RF * M * LANES_PER_ROW) % SUBGROUP_SIZE == 0. Seen with 8x8x8, 16x16x16, 8x16x16 and 16x8x16.
@@ -50,9 +61,10 @@
 //        + max(KEY_TILE * (E'/8 + 1), SUBGROUPS * M * N / 4)            V tile, or scratch
 //        + R * (KEY_TILE/4 + 1)                                         scores f32, then weights f16
 //        + (QUERY_IN_SHARED ? R * (D'/8 + 1) : 0) )                     Q
-//   + 4 * R + 8                                                         factors of rows, flags
+//   + 4 * R + 24                                                        factors of rows, flags, maxima of bf16 tiles
 // Registers per lane, 32 bit, beside about 30 of addresses and row state, SG = SUBGROUP_SIZE:
 //   RF * M * (E' + KEY_TILE + (QUERY_IN_SHARED ? 0 : D'/2)) / SG  + (PREFETCH ? about 4 fetches of 16 bytes : 0)
+//   + (v in bf16 ? RF * M * (N + KEY_TILE / 2) / SG : 0)                  sums and weights of the tile
 //
 // Device: VK_KHR_cooperative_matrix (cooperativeMatrix), vulkanMemoryModel, shaderFloat16, shaderInt64,
 // bufferDeviceAddress, scalarBlockLayout; subgroup basic, vote, shuffle in compute; subgroupSizeControl and
@@ -117,8 +129,32 @@ void computeProducts() {
 #include "attention_matrix_scores.glsl"
 #endif
 
+/// result += weights * V tile * 2^-valueExponent: in sums of the tile's own, for the next one has another exponent.
+void accumulateScaledValues() {
+  const float factor = powerOfTwo(-valueExponent);
+  MatrixP weights[ROW_FRAGMENTS * KEY_STEPS];
+  UNROLL for (uint i = 0; i < ROW_FRAGMENTS * KEY_STEPS; ++i) {
+    takeWeights(i / KEY_STEPS, i % KEY_STEPS, weights[i]);
+  }
+  UNROLL for (uint n = 0; n < E_FRAGMENTS; ++n) {
+    Accumulator sums[ROW_FRAGMENTS];
+    UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) { sums[r] = Accumulator(0.0); }
+    UNROLL for (uint step = 0; step < KEY_STEPS; ++step) {
+      MatrixV values;
+      coopMatLoad(
+        values, arena, VALUE_BASE + step * VALUE_STEP * VALUE_PITCH + n * (FRAGMENT_N / 8), VALUE_PITCH, ROW_MAJOR);
+      UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
+        sums[r] = coopMatMulAdd(weights[r * KEY_STEPS + step], values, sums[r]);
+      }
+    }
+    UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
+      result[r * E_FRAGMENTS + n] = result[r * E_FRAGMENTS + n] + sums[r] * factor;
+    }
+  }
+}
+
 /// result += weights * V tile
-void accumulateValues() {
+void accumulatePlainValues() {
   UNROLL for (uint step = 0; step < KEY_STEPS; ++step) {
     MatrixP weights[ROW_FRAGMENTS];
     UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) { takeWeights(r, step, weights[r]); }
@@ -130,6 +166,14 @@ void accumulateValues() {
         result[r * E_FRAGMENTS + n] = coopMatMulAdd(weights[r], values, result[r * E_FRAGMENTS + n]);
       }
     }
+  }
+}
+
+void accumulateValues() {
+  if (VALUES_SCALED) {
+    accumulateScaledValues();
+  } else {
+    accumulatePlainValues();
   }
 #ifndef MATRIX2
   // The next scores take the place of these weights.
@@ -168,6 +212,13 @@ void main() {
   // Where scores are mapped they are exponents of 2 already.
   const float scale = MAPS_SCORES ? 1.0 : log2Scale(p.scale);
 
+  if (TILES_SCALED) {
+    seenBegin = beginKey(int(tile * TILE_ROWS));
+    seenEnd = endKey(lastTileRow);
+    seenSinks = sinkEnd(lastTileRow);
+  }
+  keyExponent = 0;
+  valueExponent = 0;
   loadQueries();
   openRows();
   if (HAS(OPTION_RESUME | OPTION_KEY_RANGE)) {
@@ -180,6 +231,7 @@ void main() {
   if (gl_LocalInvocationIndex < 2) {
     nonFinite[gl_LocalInvocationIndex] = 0;
   }
+  if (TILES_SCALED && gl_LocalInvocationIndex < 4) { tileMaxima[gl_LocalInvocationIndex] = 0; }
   uint firstKey = walk.first;
   if (PREFETCH && firstKey < walk.end) {
     fetchKeys(firstKey);
@@ -196,12 +248,17 @@ void main() {
     } else {
       fetchKeys(firstKey);
       fetchValues(firstKey);
+      if (TILES_SCALED) { findTileExponents(firstKey, t & 1); }
       stageKeys(t & 1);
       stageValues(t & 1);
     }
     barrier();
     if (gl_LocalInvocationIndex == 0) {
       nonFinite[(t + 1) & 1] = 0;
+      if (TILES_SCALED) {
+        tileMaxima[(t + 1 & 1) * 2] = 0;
+        tileMaxima[(t + 1 & 1) * 2 + 1] = 0;
+      }
     }
     if (seesTile) {
       const bool hasHidden = int(firstKey) < coreBegin || int(firstKey + KEY_TILE) > coreEnd

@@ -26,7 +26,7 @@
 // Shared memory, bytes: 16 * ( max(KEY_TILE * (D'/8 + 1) + max(KEY_TILE * (E'/8 + 1), SUBGROUPS * M * N / 4),
 //                                  R * (N/4 + 1))                                      the tiles, or rows on their way
 //                              + (QUERY_IN_SHARED ? R * (D'/8 + 1) : 0) )              Q
-//   + 4 * R + 8
+//   + 4 * R + 24
 // Registers per lane, 32 bit, beside about 30 of addresses:
 //   RF * M * (E' + KEY_TILE + 3 N + (QUERY_IN_SHARED ? 0 : D'/2)) / SG  + (PREFETCH ? about 4 fetches of 16 bytes : 0)
 //   products become weights one after the other; the three are references, sums and maxima.
@@ -40,7 +40,7 @@
 //     D = E = 64,  RF = 2          128                            176
 //     D = E = 128                  224 (RF = 2)                   136 (RF = 1); RF = 2 would take 272
 //   shared memory, 4 subgroups
-//     D = E = 64,  RF = 2          28,168 bytes                   10,760 bytes
+//     D = E = 64,  RF = 2          28,184 bytes                   10,776 bytes
 //   subgroup barriers of a tile    3, or 4                        0
 // So at D = 64 the products bind and not shared memory. At D = 128 the two are even by bytes, and the registers of a
 // multiprocessor hold three workgroups instead of two.
@@ -140,6 +140,7 @@ void moveReferences(Accumulator maxima[ROW_FRAGMENTS]) {
 /// Raw scores -> weights, fragment by fragment.
 void weighProducts(uint firstKey, bool hasHidden, float scale) {
   const float hidden = hiddenScore(scale);
+  const float factor = productFactor();
   Accumulator maxima[ROW_FRAGMENTS];
   UNROLL for (uint r = 0; r < ROW_FRAGMENTS; ++r) {
     const uint firstToken = firstRow + r * FRAGMENT_M;
@@ -147,6 +148,7 @@ void weighProducts(uint firstKey, bool hasHidden, float scale) {
     UNROLL for (uint n = 0; n < KEY_FRAGMENTS; ++n) {
       const uint f = r * KEY_FRAGMENTS + n;
       const uint fragmentKey = firstKey + n * FRAGMENT_N;
+      if (PRODUCTS_SCALED) { products[f] = products[f] * factor; }
       if (MAPS_SCORES) { coopMatPerElementNV(products[f], products[f], mappedScore, firstToken, fragmentKey); }
       if (hasHidden) { coopMatPerElementNV(products[f], products[f], maskedScore, firstToken, fragmentKey, hidden); }
       UNROLL for (uint i = 0; i < maxima[r].length(); ++i) {

@@ -11,7 +11,7 @@ float exactWeight(Row row, uint key, float rowReference) {
   float score = 0.0;
   for (uint d = 0; d < HEAD_SIZE_QK; d += 4) {
     const vec4 product =
-      loadQueryChannels4(q, d) * loadChannels4(ELEMENT_F16, ALIGNED, k, d, HEAD_SIZE_QK);
+      loadQueryChannels4(q, d) * loadChannels4(KEY_TYPE, ALIGNED, k, d, HEAD_SIZE_QK);
     score += (product.x + product.y) + (product.z + product.w);
   }
   const float offset = weightOffset(rowReference);
@@ -40,7 +40,7 @@ void accumulateNonFiniteValues(uint firstKey) {
         for (uint key = firstKey; key < end && channel < HEAD_SIZE_V; ++key) {
           if (!seesKey(asked, int(key))) { continue; }
           const uint64_t value = base + uint64_t(key) * p.vTokenStride * 2ul;
-          vec4 numbers = loadChannels4(ELEMENT_F16, ALIGNED, value, channel, HEAD_SIZE_V);
+          vec4 numbers = loadChannels4(VALUE_TYPE, ALIGNED, value, channel, HEAD_SIZE_V);
           const bvec4 isFinite = lessThan(abs(numbers), vec4(INFINITY));
           // The finite neighbours have been added already.
           numbers = mix(numbers, vec4(0.0), isFinite);
@@ -127,11 +127,13 @@ void storeResults() {
         const vec4 low = uintBitsToFloat(arena[element]);
         const vec4 high = uintBitsToFloat(arena[element + 1]);
         const uint64_t address = outputAddress(row);
-        if (ALIGNED && OUTPUT_TYPE == ELEMENT_F16) {
+        if (ALIGNED && OUTPUT_TYPE != ELEMENT_F32) {
           const vec4 a = MODIFIED_OUTPUT(row, channel, low * factor);
           const vec4 b = MODIFIED_OUTPUT(row, channel + 4, high * factor);
           WordQuadReference(address + channel * 2).value =
-            uvec4(packHalf2x16(a.xy), packHalf2x16(a.zw), packHalf2x16(b.xy), packHalf2x16(b.zw));
+            uvec4(
+              packElements(OUTPUT_TYPE, a.xy), packElements(OUTPUT_TYPE, a.zw), packElements(OUTPUT_TYPE, b.xy),
+              packElements(OUTPUT_TYPE, b.zw));
         } else {
           storeChannels4(
             OUTPUT_TYPE, ALIGNED, address, channel, HEAD_SIZE_V, MODIFIED_OUTPUT(row, channel, low * factor));

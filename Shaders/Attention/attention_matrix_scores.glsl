@@ -49,10 +49,12 @@ bool lookUpTile(uint firstKey) {
 /// scaled score.
 void takeScores(uint firstKey, bool hasHidden, float scale, out float rowMaximum[ROWS_PER_LANE]) {
   const float hiddenValue = hiddenScore(scale);
+  const float factor = productFactor();
   [[unroll]] for (uint i = 0; i < ROWS_PER_LANE; ++i) {
     const uint base = spanBase(i);
     [[unroll]] for (uint c = 0; c < SPAN / 4; ++c) {
       scores[i * (SPAN / 4) + c] = uintBitsToFloat(arena[base + c]);
+      if (PRODUCTS_SCALED) { scores[i * (SPAN / 4) + c] *= factor; }
     }
     if (MAPS_SCORES) {
       UNROLL for (uint c = 0; c < SPAN; ++c) {

@@ -92,8 +92,7 @@ extension AttentionPlan {
         keyTile: tuning.keyTile, keepsQueryInShared: tuning.keepsQueryInShared)
     }
     while subgroups > 1, sharedBytes() > device.maxSharedBytes { subgroups -= 1 }
-    // Keys that are values are staged twice when they are read, before the last tile is done with.
-    let prefetches = tuning.prefetches && !request.valuesAreKeys
+    let prefetches = tuning.prefetches && allowsPrefetch(request)
     return .success(
       AttentionTile(
         workgroupSize: subgroups * subgroupSize, queryRows: subgroups * rows,
@@ -121,6 +120,6 @@ extension AttentionPlan {
     let value = max(keyTile * valuePitch, subgroups * fragment.m * fragment.n / 4)
     let tiles = max(keyTile * keyPitch + value, rows * (fragment.n / 4 + 1))
     let query = keepsQueryInShared ? rows * keyPitch : 0
-    return 16 * (tiles + query) + 4 * rows + 8
+    return 16 * (tiles + query) + 4 * rows + 24
   }
 }

@@ -104,20 +104,19 @@ extension AttentionPlan {
     }
   }
 
-  /// What stands against the element types on matrix units, if anything does.
+  /// What stands against the element types on matrix units, if anything does. bf16 becomes f16 times a power of two.
   static func matrixTypeRefusal(_ request: AttentionRequest) -> PathRefusal? {
-    for type in [request.elementType, request.keyType, request.valueType] {
-      switch type {
-      case .f16: break
-      case .f32:
-        return PathRefusal(
-          reason: "matrix units multiply f16, which would cost f32 tensors their accuracy")
-      case .bf16:
-        return PathRefusal(
-          reason: "the matrix units multiply f16 here, which lacks the range of bf16")
-      }
+    guard [request.elementType, request.keyType, request.valueType].contains(.f32) else {
+      return nil
     }
-    return nil
+    return PathRefusal(
+      reason: "matrix units multiply f16, which would cost f32 tensors their accuracy")
+  }
+
+  /// Whether the loads of the next tile may wait in registers. Keys that are values are staged twice when they are
+  /// read, before the last tile is done with; of bf16 all of a tile is looked at before any of it is staged.
+  static func allowsPrefetch(_ request: AttentionRequest) -> Bool {
+    !request.valuesAreKeys && request.keyType == .f16 && request.valueType == .f16
   }
 
   /// The fragment shape: the one asked for, else 16×16×16 where it is listed, for larger fragments
@@ -209,8 +208,7 @@ extension AttentionPlan {
         keyTile: tuning.keyTile, keepsQueryInShared: tuning.keepsQueryInShared)
     }
     while subgroups > 1, sharedBytes() > device.maxSharedBytes { subgroups -= 1 }
-    // Keys that are values are staged twice when they are read, before the last tile is done with.
-    let prefetches = tuning.prefetches && !request.valuesAreKeys
+    let prefetches = tuning.prefetches && allowsPrefetch(request)
     return .success(
       AttentionTile(
         workgroupSize: subgroups * subgroupSize, queryRows: subgroups * rows,
@@ -244,6 +242,6 @@ extension AttentionPlan {
     let value = max(keyTile * valuePitch, subgroups * fragment.m * fragment.n / 4)
     let scores = rows * (keyTile / 4 + 1)
     let query = keepsQueryInShared ? rows * keyPitch : 0
-    return 16 * (keyTile * keyPitch + value + scores + query) + 4 * rows + 8
+    return 16 * (keyTile * keyPitch + value + scores + query) + 4 * rows + 24
   }
 }

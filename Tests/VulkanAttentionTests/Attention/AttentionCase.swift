@@ -119,7 +119,7 @@ enum PathVariant: String, Sendable, CaseIterable {
 
   /// The types that the path takes on a device that has everything.
   var types: [ElementType] {
-    path == .matrix || path == .matrix2 ? [.f16] : ElementType.allCases
+    path == .matrix || path == .matrix2 ? [.f16, .bf16] : ElementType.allCases
   }
 
   func plan(

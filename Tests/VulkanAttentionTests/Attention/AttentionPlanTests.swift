@@ -171,8 +171,6 @@ import Testing
     let half = try AttentionRequest(
       queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
     let wide = try AttentionRequest(queryTokens: 64, queryHeads: 2, headSize: 64)
-    let brain = try AttentionRequest(
-      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .bf16)
     for path in [AttentionPath.matrix, .matrix2] {
       func reason(_ request: AttentionRequest, _ sample: SampleDevice) throws -> String {
         let device = try sample.capabilities()
@@ -186,7 +184,6 @@ import Testing
         return reason
       }
       #expect(try reason(wide, .nvidia).contains("f32"))
-      #expect(try reason(brain, .nvidia).contains("bf16"))
       #expect(try reason(half, .mobile).contains("coopmat"))
       #expect(try reason(half, .unusable).contains("lacks"))
     }
@@ -239,6 +236,30 @@ import Testing
     device.features.remove(.coopmat2)
     #expect(plan(device, 16, 16, 16) != nil)
     #expect(plan(device, 32, 16, 16) == nil && plan(device, 16, 8, 16) == nil)
+  }
+
+  @Test(
+    "Matrix paths take any mix of f16 and bf16, and fetch no bf16 keys or values ahead",
+    arguments: [AttentionPath.matrix, .matrix2])
+  func halfTypes(path: AttentionPath) throws {
+    let device = try SampleDevice.nvidia.capabilities()
+    let types: [ElementType] = [.f16, .bf16]
+    for query in types {
+      for key in types {
+        for value in types {
+          let request = try AttentionRequest(
+            queryTokens: 64, queryHeads: 2, headSize: 64, elementType: query, keyType: key,
+            valueType: value)
+          let plan = try AttentionPlan(request, device: device)
+          #expect(plan.path == .matrix2)
+          let forced = try AttentionPlan(request, device: device, path: path)
+          #expect(forced.tile.constants["PREFETCH"] == (key == .f16 && value == .f16 ? 1 : 0))
+        }
+      }
+    }
+    let wide = try AttentionRequest(
+      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .bf16, keyType: .f32)
+    #expect(throws: AttentionError.self) { try AttentionPlan(wide, device: device, path: path) }
   }
 
   @Test("The row path takes no block map whose blocks are smaller than a subgroup")

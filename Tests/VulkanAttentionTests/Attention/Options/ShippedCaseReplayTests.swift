@@ -48,9 +48,9 @@ struct ShippedCaseReplayTests {
     let problem = try Self.load(file)
     let request = try problem.problem().request
     let replay = AttentionReplay(on: device)
-    let isHalf = [request.elementType, request.keyType, request.valueType] == [.f16, .f16, .f16]
+    let isHalf = ![request.elementType, request.keyType, request.valueType].contains(.f32)
     for choice in AttentionPathChoice.all(on: device.capabilities) {
-      // The matrix paths take f16 alone.
+      // The matrix paths take f16 and bf16.
       if choice.usesMatrices, !isHalf { continue }
       // Every case is a pipeline to compile, of options for the matrix path one of seconds.
       if choice.path == .subgroup, !runsFullTests, request.headSize > 64 { continue }
