@@ -34,7 +34,8 @@ import Testing
   }
 
   @Test func aVariantMayNeedANewerVulkan() throws {
-    let source = try source("// @variant a X\n// @variant b vulkan1.3 X Y=1\n// @variant c vulkan1.3\n")
+    let source = try source(
+      "// @variant a X\n// @variant b vulkan1.3 X Y=1\n// @variant c vulkan1.3\n")
     #expect(source.variants.map(\.target) == ["vulkan1.2", "vulkan1.3", "vulkan1.3"])
     #expect(source.variants.map(\.defines) == [["X"], ["X", "Y=1"], []])
   }
