@@ -211,7 +211,12 @@ enum {
   /* All that the library cannot do without is there. */
   VKATTN_FEATURE_REQUIRED = 1 << 6,
   /* The host reaches all device memory without a copy. */
-  VKATTN_FEATURE_UNIFIED_MEMORY = 1 << 7
+  VKATTN_FEATURE_UNIFIED_MEMORY = 1 << 7,
+  /* What VKATTN_PATH_MATRIX_2 needs beside VKATTN_FEATURE_COOPERATIVE_MATRIX; VKATTN_FEATURE_COOPERATIVE_MATRIX_2
+   * stands for matrices of other sizes than those a device lists. */
+  VKATTN_FEATURE_COOPERATIVE_MATRIX_2_REDUCTIONS = 1 << 8,
+  VKATTN_FEATURE_COOPERATIVE_MATRIX_2_CONVERSIONS = 1 << 9,
+  VKATTN_FEATURE_COOPERATIVE_MATRIX_2_PER_ELEMENT = 1 << 10
 };
 
 /* What a device is and can do, written by the library; texts end with a 0. */
@@ -321,7 +326,9 @@ enum {
   VKATTN_PATH_DEFAULT = 0,
   VKATTN_PATH_ROW = 1,
   VKATTN_PATH_SUBGROUP = 2,
-  VKATTN_PATH_MATRIX = 3
+  VKATTN_PATH_MATRIX = 3,
+  /* Of tiled attention alone. */
+  VKATTN_PATH_MATRIX_2 = 4
 };
 
 /* Strides of [batch, token, head, channel] in elements; where a request takes a pointer to them, NULL is
@@ -1664,7 +1671,10 @@ enum {
   VKATTN_ENABLED_COOPERATIVE_MATRIX = 1 << 8,
   VKATTN_ENABLED_COOPERATIVE_MATRIX_2 = 1 << 9,
   /* VK_EXT_external_memory_host, which has no feature structure. */
-  VKATTN_ENABLED_EXTERNAL_MEMORY_HOST = 1 << 10
+  VKATTN_ENABLED_EXTERNAL_MEMORY_HOST = 1 << 10,
+  VKATTN_ENABLED_COOPERATIVE_MATRIX_2_REDUCTIONS = 1 << 11,
+  VKATTN_ENABLED_COOPERATIVE_MATRIX_2_CONVERSIONS = 1 << 12,
+  VKATTN_ENABLED_COOPERATIVE_MATRIX_2_PER_ELEMENT = 1 << 13
 };
 
 /* A Vulkan device of your own. Handles are Vulkan's; all live until `released` was called. */

@@ -22,6 +22,7 @@ func path(_ number: Int32, _ name: String) throws(Failure) -> AttentionPath? {
   case 1: .row
   case 2: .subgroup
   case 3: .matrix
+  case 4: .matrix2
   default: throw Failure(name, number, allowed: "one of VKATTN_PATH_…")
   }
 }
@@ -33,6 +34,7 @@ extension AttentionPath {
     case .row: 1
     case .subgroup: 2
     case .matrix: 3
+    case .matrix2: 4
     }
   }
 }

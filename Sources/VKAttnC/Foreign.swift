@@ -41,6 +41,9 @@ private let enabledFlags: [(feature: DeviceCapabilities.Feature, flag: Int)] = [
   (.float16, VKATTN_ENABLED_FLOAT16), (.memoryModel, VKATTN_ENABLED_MEMORY_MODEL),
   (.subgroupSizeControl, VKATTN_ENABLED_SUBGROUP_SIZE_CONTROL),
   (.coopmat, VKATTN_ENABLED_COOPERATIVE_MATRIX), (.coopmat2, VKATTN_ENABLED_COOPERATIVE_MATRIX_2),
+  (.coopmat2Reductions, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_REDUCTIONS),
+  (.coopmat2Conversions, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_CONVERSIONS),
+  (.coopmat2PerElement, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_PER_ELEMENT),
   (.externalMemoryHost, VKATTN_ENABLED_EXTERNAL_MEMORY_HOST),
 ]
 

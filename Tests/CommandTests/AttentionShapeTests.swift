@@ -65,6 +65,7 @@ import VulkanAttention
 
   @Test(arguments: [
     ("auto", "auto"), ("row", "row"), ("matrix", "matrix"), ("matrix:16x16x16", "matrix:16x16x16"),
+    ("matrix2", "matrix2"), ("matrix2:16x32x16", "matrix2:16x32x16"),
   ])
   func pathsReadBack(_ text: String, _ name: String) {
     #expect(AttentionPathChoice(text)?.description == name)
@@ -72,6 +73,7 @@ import VulkanAttention
 
   @Test(arguments: [
     "", "rows", "row:8x8x8", "matrix:", "matrix:16x16", "matrix:0x1x1", "matrix:axbxc",
+    "matrix2:16x16", "matrix3:8x8x8",
   ])
   func otherPathsAreRefused(_ text: String) {
     #expect(AttentionPathChoice(text) == nil)

@@ -93,7 +93,7 @@ import VulkanAttention
 
   @Test("Every option is on every path, in full also with other shapes", arguments: [false, true])
   func options(isFull: Bool) throws {
-    #expect(choices.count == 4)
+    #expect(choices.count == 6)
     let cases = AttentionCheckGrid.cases(isFull ? .full : .standard)
     for option in AttentionCheckOption.allCases {
       let own = cases.filter { $0.option == option }
@@ -105,9 +105,8 @@ import VulkanAttention
           return !runs.isEmpty
         }
       }
-      // mixed-types has keys and values that no matrix unit here multiplies.
       #expect(counts.prefix(2).allSatisfy { $0 >= (isFull ? 5 : 2) }, "\(option)")
-      #expect(counts.suffix(2).allSatisfy { $0 >= 1 } || option == .mixedTypes, "\(option)")
+      #expect(counts.suffix(4).allSatisfy { $0 >= 1 }, "\(option)")
       #expect(runs.count == own.count, "\(option)")
     }
   }
@@ -132,8 +131,9 @@ import VulkanAttention
   func skips() {
     let shape = AttentionShape(queryTokens: 16, keyTokens: 16, queryHeads: 1, headSize: 64)
     let (runs, skipped) = AttentionCheck.runs(
-      [AttentionCheckCase("test", shape, .bf16)], choices, on: device)
+      [AttentionCheckCase("test", shape, .f32)], choices, on: device)
     #expect(runs.map(\.outcomeCount) == [2])
-    #expect(skipped.map(\.path) == ["matrix", "matrix:16x16x16"])
+    #expect(
+      skipped.map(\.path) == ["matrix", "matrix2", "matrix:16x16x16", "matrix2:16x8x16"])
   }
 }

@@ -33,6 +33,13 @@ import Testing
     #expect(!source.isOptimized)
   }
 
+  @Test func aVariantMayNeedANewerVulkan() throws {
+    let source = try source(
+      "// @variant a X\n// @variant b vulkan1.3 X Y=1\n// @variant c vulkan1.3\n")
+    #expect(source.variants.map(\.target) == ["vulkan1.2", "vulkan1.3", "vulkan1.3"])
+    #expect(source.variants.map(\.defines) == [["X"], ["X", "Y=1"], []])
+  }
+
   @Test func linesMayEndAsOnWindows() throws {
     let source = try source("#version 460\r\n// @variant a\r\n// @variant b X=1\r\n")
     #expect(source.variants.map(\.line) == [2, 3])
@@ -42,7 +49,8 @@ import Testing
   @Test(
     "A directive that is wrong is an error with file and line",
     arguments: [
-      "// @variant", "// @variant 8x8", "// @variant row A.B", "// @variant row =3",
+      "// @variant", "// @variant 8x8", "// @variant row A.B",
+      "// @variant row vulkan1.4", "// @variant row X vulkan1.3", "// @variant row =3",
       "// @variants row", "// @spirv-opt", "// @spirv-opt on", "// @", "// @variant r\u{fc}w",
     ])
   func wrongDirectivesAreErrors(line: String) {

@@ -33,7 +33,7 @@ public enum SampleDevice: String, Sendable, CaseIterable {
     switch self {
     case .software:
       device.kind = .cpu
-      device.features.insert(.coopmat2)
+      device.features.formUnion(Self.ofMatrix2)
       device.matrixShapes = [
         .init(m: 8, n: 8, k: 8, input: .f16, accumulator: .f16),
         .init(m: 8, n: 8, k: 8, input: .f16, accumulator: .f32),
@@ -43,7 +43,7 @@ public enum SampleDevice: String, Sendable, CaseIterable {
       device.vendorID = 0x10DE
       device.setSubgroups(32...32)
       device.maxSharedBytes = 48 << 10
-      device.features.insert(.coopmat2)
+      device.features.formUnion(Self.ofMatrix2)
       device.matrixShapes = [
         .init(m: 16, n: 16, k: 16, input: .f16, accumulator: .f16),
         .init(m: 16, n: 16, k: 16, input: .f16, accumulator: .f32),
@@ -78,6 +78,11 @@ public enum SampleDevice: String, Sendable, CaseIterable {
     }
     return device
   }
+
+  /// What a driver with `VK_NV_cooperative_matrix2` has of it.
+  private static let ofMatrix2: [DeviceCapabilities.Feature] = [
+    .coopmat2, .coopmat2Reductions, .coopmat2Conversions, .coopmat2PerElement,
+  ]
 
   /// Values that most devices share; the struct has no public initialiser.
   private static let base = """

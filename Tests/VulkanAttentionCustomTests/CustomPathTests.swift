@@ -20,17 +20,18 @@ struct CustomPathTests {
     let request = try request()
     let usual = try AttentionPlan(
       request, device: device, path: nil, tuning: .none, customByteCount: 64)
-    #expect(usual.path == .matrix)
+    #expect(usual.path == .matrix2)
     let plan = try AttentionPlan(
       request, device: device, path: nil, tuning: .none, customByteCount: 64,
-      excluded: [.matrix: "for a test"])
-    #expect(plan.path != .matrix)
+      excluded: [.matrix2: "for a test", .matrix: "for a test"])
+    #expect(plan.path == .subgroup)
+    #expect(plan.explanation.contains("matrix2: cannot run: for a test"))
     #expect(plan.explanation.contains("matrix: cannot run: for a test"))
     #expect(plan.explanation.last?.hasPrefix(plan.path.rawValue) == true)
     #expect(throws: AttentionError.self) {
       try AttentionPlan(
         request, device: device, path: nil, tuning: .none, customByteCount: 64,
-        excluded: [.matrix: "", .subgroup: "", .row: ""])
+        excluded: [.matrix2: "", .matrix: "", .subgroup: "", .row: ""])
     }
   }
 

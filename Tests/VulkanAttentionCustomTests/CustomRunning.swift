@@ -12,7 +12,7 @@ struct CustomPath: Sendable, CustomTestStringConvertible {
 
   static let all = [
     CustomPath(path: .row, type: .f32), CustomPath(path: .subgroup, type: .f32),
-    CustomPath(path: .matrix, type: .f16),
+    CustomPath(path: .matrix, type: .f16), CustomPath(path: .matrix2, type: .f16),
   ]
 }
 
@@ -36,7 +36,9 @@ enum CustomRun {
   ) async throws -> Kernel {
     do {
       return try await body()
-    } catch CustomAttentionError.compilerTooOld(let extensions, let library) where path == .matrix {
+    } catch CustomAttentionError.compilerTooOld(let extensions, let library)
+      where path == .matrix || path == .matrix2
+    {
       #expect(extensions.contains("GL_KHR_cooperative_matrix"))
       try Test.cancel("\(library) lacks \(extensions)")
     } catch CustomAttentionError.attention(.pathUnavailable(let path, let reason))

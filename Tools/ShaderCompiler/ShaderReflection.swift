@@ -205,6 +205,8 @@ private struct InterfaceReader {
         // `local_size_x_id` makes a constant that has no name of its own.
         name = "local_size_" + ["x", "y", "z"][axis]
       }
+      // From SPIR-V 1.6 on a workgroup's size has one constant for itself and one for those who ask for it.
+      if constants.contains(where: { $0.id == id && $0.name == name }) { continue }
       constants.append(
         ShaderReflection.Constant(
           id: id, name: name, type: try typeName(constant.operands[0]), defaultBits: bits))

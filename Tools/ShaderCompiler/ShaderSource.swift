@@ -4,14 +4,17 @@ import Foundation
 ///
 /// Lines that begin with `// @` are directives to the build:
 ///
-///     // @variant NAME [DEFINE[=VALUE]…]    one compiled shader; none means one named as the file
-///     // @spirv-opt off                     leave every variant as the front end made it
+///     // @variant NAME [vulkan1.3] [DEFINE[=VALUE]…]    one compiled shader, for Vulkan 1.2 or as it says;
+///                                                      none means one named as the file
+///     // @spirv-opt off                                 leave every variant as the front end made it
 struct ShaderSource: Equatable {
   /// One shader to be made from the file.
   struct Variant: Equatable {
     let name: String
     /// `NAME` or `NAME=VALUE`, as for the compiler's `-D`.
     let defines: [String]
+    /// What it is compiled for, as for the compiler's `--target-env`.
+    var target = ShaderToolchain.targetEnvironment
     /// The line the variant is declared on, for messages.
     let line: Int
 
@@ -63,7 +66,7 @@ struct ShaderSource: Equatable {
         throw BuildFailure(
           """
           \(place): error: '\(line)' is no directive; there are \
-          '// @variant NAME [DEFINE[=VALUE]…]' and '// @spirv-opt off'
+          '// @variant NAME [vulkan1.3] [DEFINE[=VALUE]…]' and '// @spirv-opt off'
           """)
       }
     }
@@ -82,13 +85,18 @@ struct ShaderSource: Equatable {
       throw BuildFailure(
         "\(place): error: a variant is named with letters, digits, '_' and '-', first a letter")
     }
-    for define in words.dropFirst() {
+    // Extensions that need a newer SPIR-V, on devices that have them.
+    let isNewer = words.dropFirst().first == "vulkan1.3"
+    let defines = words.dropFirst(isNewer ? 2 : 1)
+    for define in defines {
       let macro = String(define.prefix { $0 != "=" })
       guard isName(macro, also: "_") else {
         throw BuildFailure("\(place): error: '\(define)' is neither DEFINE nor DEFINE=VALUE")
       }
     }
-    return Variant(name: name, defines: Array(words.dropFirst()), line: line)
+    var variant = Variant(name: name, defines: Array(defines), line: line)
+    if isNewer { variant.target = "vulkan1.3" }
+    return variant
   }
 
   private static func isName(_ text: String, also extra: Character) -> Bool {

@@ -8,7 +8,7 @@ enum CompiledVariant {
 
 /// The GLSL compiler at hand, and the validator that belongs to it.
 struct ShaderToolchain: Equatable {
-  /// Vulkan 1.2 is the floor of the library; what a kernel needs beyond it are extensions.
+  /// Vulkan 1.2 is the floor of the library; what a kernel needs beyond it are extensions, some of which need 1.3.
   static let targetEnvironment = "vulkan1.2"
 
   let compiler: String
@@ -75,7 +75,7 @@ struct ShaderToolchain: Equatable {
     func build(_ level: String, to output: String) throws -> ToolResult {
       try runTool(
         compiler,
-        ["--target-env=\(Self.targetEnvironment)", level, "-I", root]
+        ["--target-env=\(variant.target)", level, "-I", root]
           + variant.defines.map { "-D\($0)" } + [source.path, "-o", output])
     }
 
@@ -115,7 +115,7 @@ struct ShaderToolchain: Equatable {
     guard let validator else { return }
     let result = try runTool(
       validator,
-      ["--target-env", Self.targetEnvironment, "--scalar-block-layout", binary])
+      ["--target-env", variant.target, "--scalar-block-layout", binary])
     if result.succeeded { return }
     // A validator from elsewhere may be older than the compiler and refuse what it does not know.
     let kind = validatorIsOfCompiler ? "error" : "warning"

@@ -33,8 +33,8 @@ struct PathOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Forces a path: auto (what the plan chooses), row, subgroup, matrix, or matrix:MxNxK for \
-      fragments of a shape of your own. May be repeated.
+      Forces a path: auto (what the plan chooses), row, subgroup, matrix, matrix2 (of tiled attention \
+      alone), or matrix:MxNxK and matrix2:MxNxK for fragments of a shape of your own. May be repeated.
       """,
       valueName: "path"))
   var path: [AttentionPathChoice] = []
@@ -48,8 +48,8 @@ struct PathOptions: ParsableArguments {
     }
   }
 
-  /// Whether the matrix path may run.
-  var includesMatrixPath: Bool { allPaths || path.contains { $0.path == .matrix } }
+  /// Whether a matrix path may run.
+  var includesMatrixPath: Bool { allPaths || path.contains(where: \.usesMatrices) }
 
   /// The paths to run, each once.
   func choices(on device: DeviceCapabilities) -> [AttentionPathChoice] {
@@ -65,7 +65,9 @@ struct PathOptions: ParsableArguments {
     guard !path.isEmpty else { return [LinearAttentionChoice()] }
     let paths = Set(path.map(\.path))
     if paths.contains(nil) { return [LinearAttentionChoice()] }
-    return LinearAttentionChoice.all.filter { paths.contains($0.path) }
+    let choices = LinearAttentionChoice.all.filter { paths.contains($0.path) }
+    // A path that no form has is refused by the plan, with the reason.
+    return choices.isEmpty ? paths.map { LinearAttentionChoice(path: $0) } : choices
   }
 }
 
@@ -124,7 +126,7 @@ struct FilterOptions: ParsableArguments {
 
 /// A command that runs or plans kernels.
 protocol KernelCommand {
-  /// Whether the matrix path may run.
+  /// Whether a matrix path may run.
   var includesMatrixPath: Bool { get }
 }
 

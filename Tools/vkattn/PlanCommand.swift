@@ -175,5 +175,5 @@ func planLines(_ rows: [(String, String)], why: [String]) -> [String] {
 }
 
 extension PlanCommand: KernelCommand {
-  var includesMatrixPath: Bool { path.path == .matrix }
+  var includesMatrixPath: Bool { path.usesMatrices }
 }

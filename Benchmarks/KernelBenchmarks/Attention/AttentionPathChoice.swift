@@ -1,7 +1,7 @@
 import VulkanAttention
 
-/// Which way a kernel is made to run: `auto`, a path by its name, or the matrix path with a fragment
-/// shape of its own as `matrix:16x16x16`.
+/// Which way a kernel is made to run: `auto`, a path by its name, or a matrix path with a fragment
+/// shape of its own as `matrix:16x16x16` or `matrix2:16x16x16`.
 public struct AttentionPathChoice: Sendable, Hashable {
   /// The path; nil leaves it to the plan.
   public let path: AttentionPath?
@@ -17,9 +17,12 @@ public struct AttentionPathChoice: Sendable, Hashable {
     tile = .tuned
   }
 
-  /// The matrix path with fragments of m query rows, n keys and k channels.
-  public init(fragmentM m: Int, n: Int, k: Int) {
-    path = .matrix
+  /// The paths that take fragments.
+  private static let fragmentPaths: [AttentionPath] = [.matrix, .matrix2]
+
+  /// A matrix path with fragments of m query rows, n keys and k channels.
+  public init(_ path: AttentionPath = .matrix, fragmentM m: Int, n: Int, k: Int) {
+    self.path = path
     tile = .fragment(m: m, n: n, k: k)
   }
 
@@ -34,22 +37,29 @@ public struct AttentionPathChoice: Sendable, Hashable {
       let sizes =
         parts.last?.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
         ?? []
-      guard parts.count == 2, parts[0] == AttentionPath.matrix.rawValue, sizes.count == 3,
-        sizes.allSatisfy({ (1...256).contains($0) })
+      guard parts.count == 2, sizes.count == 3, sizes.allSatisfy({ (1...256).contains($0) }),
+        let path = Self.fragmentPaths.first(where: { $0.rawValue == parts[0] })
       else { return nil }
-      self.init(fragmentM: sizes[0], n: sizes[1], k: sizes[2])
+      self.init(path, fragmentM: sizes[0], n: sizes[1], k: sizes[2])
     }
   }
 
+  /// Whether it is a path of cooperative matrices.
+  public var usesMatrices: Bool { path.map(Self.fragmentPaths.contains) ?? false }
+
   /// The choices as they are named to people.
   public static let allowedNames =
-    ["auto"] + AttentionPath.allCases.map(\.rawValue) + ["matrix:MxNxK"]
+    ["auto"] + AttentionPath.allCases.map(\.rawValue) + fragmentPaths.map { "\($0.rawValue):MxNxK" }
 
   /// Every path, and on a device with flexible matrix sizes the fragment shape of most GPUs as well:
-  /// a software driver lists other shapes, and would leave that one untried.
+  /// a software driver lists other shapes, and would leave that one untried. Of matrix2 it takes no 16x16x16.
   public static func all(on device: DeviceCapabilities) -> [AttentionPathChoice] {
     AttentionPath.allCases.map { AttentionPathChoice($0) }
-      + (device.has(.coopmat2) ? [AttentionPathChoice(fragmentM: 16, n: 16, k: 16)] : [])
+      + (device.has(.coopmat2)
+        ? [
+          AttentionPathChoice(fragmentM: 16, n: 16, k: 16),
+          AttentionPathChoice(.matrix2, fragmentM: 16, n: device.kind == .cpu ? 8 : 16, k: 16),
+        ] : [])
   }
 
   /// Plans a request this way, with a user's tuned tiles where they fit it.

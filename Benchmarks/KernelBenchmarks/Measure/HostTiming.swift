@@ -23,10 +23,10 @@ public struct HostTiming: Sendable, Hashable {
     on device: ComputeDevice, _ choice: AttentionPathChoice = .automatic, count: Int = 500
   ) async throws -> HostTiming? {
     // 256 rows are packed for on a driver that packs: as many dispatches as a model's. The matrix
-    // path takes f16 only.
+    // paths take no f32.
     let request = try AttentionRequest(
       queryTokens: 256, keyTokens: 64, queryHeads: 8, headSize: 64,
-      elementType: choice.path == .matrix ? .f16 : .f32)
+      elementType: choice.usesMatrices ? .f16 : .f32)
     let plan = try choice.plan(request, device: device.capabilities)
     let kernel = try AttentionKernel(plan, on: device)
     let inputs = AttentionInputs.random(for: request, seed: "host timing")

@@ -308,8 +308,9 @@ extension Tuning.Tile {
       return "subgroup rows=\(tile.rowsPerLane) lanes=\(tile.lanesPerRow) tile=\(tile.keyTile) "
         + "step=\(tile.keyStep) workgroup=\(tile.workgroupSize)" + flag("staged", tile.isStaged)
         + flag("widened", tile.isWidened)
-    case .attention(.matrix(let tile)):
-      return "matrix fragments=\(tile.rowFragments) tile=\(tile.keyTile) "
+    case .attention(.matrix(let tile)), .attention(.matrix2(let tile)):
+      let path = self == .attention(.matrix(tile)) ? "matrix" : "matrix2"
+      return "\(path) fragments=\(tile.rowFragments) tile=\(tile.keyTile) "
         + "subgroups=\(tile.subgroups)" + flag("query-in-shared", tile.keepsQueryInShared)
         + flag("prefetch", tile.prefetches)
     case .decode(let tile):

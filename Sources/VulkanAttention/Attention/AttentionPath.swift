@@ -7,4 +7,7 @@ public enum AttentionPath: String, Sendable, Hashable, Codable, CaseIterable {
   case subgroup
   /// Cooperative matrices (`VK_KHR_cooperative_matrix`): the matrix units of a GPU.
   case matrix
+  /// Cooperative matrices whose elements know their places (`VK_NV_cooperative_matrix2`): scores and
+  /// weights never leave the registers. Of tiled attention alone.
+  case matrix2
 }

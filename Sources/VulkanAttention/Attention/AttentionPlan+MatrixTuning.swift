@@ -1,26 +1,41 @@
-/// The tiles of the matrix path.
-extension AttentionPlan {
-  private struct MatrixTuning {
-    let device: DeviceFamily
-    /// The largest head size, of D and E, that the row is for.
-    let maxHeadSize: Int
-    /// Fragments of query rows in each subgroup.
-    let rowFragments: Int
-    let keyTile: Int
-    /// Subgroups of a workgroup; fewer are taken where shared memory does not allow them.
-    let subgroups: Int
-    let keepsQueryInShared: Bool
-    let prefetches: Bool
-    let provenance: String
+/// A row of the tables of the paths `matrix` and `matrix2`.
+struct AttentionMatrixTuning {
+  let device: DeviceFamily
+  /// The largest head size, of D and E, that the row is for.
+  let maxHeadSize: Int
+  /// Fragments of query rows in each subgroup.
+  let rowFragments: Int
+  let keyTile: Int
+  /// Subgroups of a workgroup; fewer are taken where shared memory does not allow them.
+  let subgroups: Int
+  let keepsQueryInShared: Bool
+  let prefetches: Bool
+  let provenance: String
 
-    /// The numbers that can be tuned.
-    var parameters: AttentionTileParameters.Matrix {
-      .init(
-        rowFragments: rowFragments, keyTile: keyTile, subgroups: subgroups,
-        keepsQueryInShared: keepsQueryInShared, prefetches: prefetches)
-    }
+  /// The numbers that can be tuned.
+  var parameters: AttentionTileParameters.Matrix {
+    .init(
+      rowFragments: rowFragments, keyTile: keyTile, subgroups: subgroups,
+      keepsQueryInShared: keepsQueryInShared, prefetches: prefetches)
   }
 
+  /// The row that fits device and head size, or numbers in its place.
+  static func first(
+    in table: [AttentionMatrixTuning], size: Int, _ device: DeviceCapabilities,
+    _ own: AttentionTileParameters.Matrix?
+  ) -> AttentionMatrixTuning? {
+    guard let own else {
+      return table.first { $0.device.includes(device) && size <= $0.maxHeadSize }
+    }
+    return AttentionMatrixTuning(
+      device: .any, maxHeadSize: .max, rowFragments: own.rowFragments, keyTile: own.keyTile,
+      subgroups: own.subgroups, keepsQueryInShared: own.keepsQueryInShared,
+      prefetches: own.prefetches, provenance: "")
+  }
+}
+
+/// The tiles of the matrix path.
+extension AttentionPlan {
   private static let counted =
     "counted, not measured: O, Q and score fragments within the registers, tiles in shared memory"
   private static let radv =
@@ -29,7 +44,7 @@ extension AttentionPlan {
   private static let lavapipe =
     "lavapipe of Mesa 26.1.6, B1 H8 S=T=1024 on 2 cores of an EPYC 9005: 11 to 13 GFLOP/s at D = 64"
 
-  private static let matrixTunings: [MatrixTuning] = [
+  private static let matrixTunings: [AttentionMatrixTuning] = [
     .init(
       device: .cpu, maxHeadSize: 64, rowFragments: 1, keyTile: 32, subgroups: 4,
       keepsQueryInShared: false, prefetches: false, provenance: lavapipe),
@@ -83,23 +98,25 @@ extension AttentionPlan {
     _ request: AttentionRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice,
     _ own: AttentionTileParameters.Matrix? = nil
   ) -> Result<AttentionTile, PathRefusal> {
-    if let refusal = own?.refusal { return .failure(refusal) }
-    for type in [request.elementType, request.keyType, request.valueType] {
-      switch type {
-      case .f16: break
-      case .f32:
-        return .failure(
-          PathRefusal(
-            reason: "matrix units multiply f16, which would cost f32 tensors their accuracy"))
-      case .bf16:
-        return .failure(
-          PathRefusal(
-            reason: "the matrix units multiply f16 here, which lacks the range of bf16"))
-      }
-    }
+    if let refusal = own?.refusal ?? matrixTypeRefusal(request) { return .failure(refusal) }
     return matrixFragment(on: device, choice).flatMap {
       tile(request, device, fragment: $0, own)
     }
+  }
+
+  /// What stands against the element types on matrix units, if anything does. bf16 becomes f16 times a power of two.
+  static func matrixTypeRefusal(_ request: AttentionRequest) -> PathRefusal? {
+    guard [request.elementType, request.keyType, request.valueType].contains(.f32) else {
+      return nil
+    }
+    return PathRefusal(
+      reason: "matrix units multiply f16, which would cost f32 tensors their accuracy")
+  }
+
+  /// Whether the loads of the next tile may wait in registers. Keys that are values are staged twice when they are
+  /// read, before the last tile is done with; of bf16 all of a tile is looked at before any of it is staged.
+  static func allowsPrefetch(_ request: AttentionRequest) -> Bool {
+    !request.valuesAreKeys && request.keyType == .f16 && request.valueType == .f16
   }
 
   /// The fragment shape: the one asked for, else 16×16×16 where it is listed, for larger fragments
@@ -136,9 +153,7 @@ extension AttentionPlan {
     case .fragment(let m, let n, let k):
       let asked = DeviceCapabilities.MatrixShape(
         m: m, n: n, k: k, input: .f16, accumulator: .f32)
-      let isMultiple =
-        m > 0 && n > 0 && k > 0 && m % first.m == 0 && n % first.n == 0 && k % first.k == 0
-      guard usable.contains(asked) || device.has(.coopmat2) && isMultiple else {
+      guard isProduct(asked, on: device) else {
         return .failure(
           PathRefusal(reason: "the device does not list \(m)x\(n)x\(k), f16 with f32 sums"))
       }
@@ -146,27 +161,33 @@ extension AttentionPlan {
     }
   }
 
+  /// Whether the device multiplies f16 with f32 sums in this shape: it lists it, or has flexible sizes and it is a
+  /// multiple of them. Where the device does not tell those, its first listed shape stands for them.
+  static func isProduct(
+    _ asked: DeviceCapabilities.MatrixShape, on device: DeviceCapabilities
+  ) -> Bool {
+    guard asked.m > 0, asked.n > 0, asked.k > 0, asked.m % 8 == 0, asked.n % 8 == 0,
+      asked.k % 8 == 0
+    else { return false }
+    if device.matrixShapes.contains(asked) { return true }
+    func isAlike(_ shape: DeviceCapabilities.MatrixShape) -> Bool {
+      shape.input == asked.input && shape.accumulator == asked.accumulator
+    }
+    let steps =
+      device.flexibleMatrixShapes?.filter(isAlike)
+      ?? device.matrixShapes.first(where: isAlike).map { [$0] } ?? []
+    return device.has(.coopmat2)
+      && steps.contains { asked.m % $0.m == 0 && asked.n % $0.n == 0 && asked.k % $0.k == 0 }
+  }
+
   private static func tile(
     _ request: AttentionRequest, _ device: DeviceCapabilities,
     fragment: DeviceCapabilities.MatrixShape, _ own: AttentionTileParameters.Matrix?
   ) -> Result<AttentionTile, PathRefusal> {
     let size = max(request.headSize, request.valueHeadSize)
-    let ownTuning = own.map {
-      MatrixTuning(
-        device: .any, maxHeadSize: .max, rowFragments: $0.rowFragments, keyTile: $0.keyTile,
-        subgroups: $0.subgroups, keepsQueryInShared: $0.keepsQueryInShared,
-        prefetches: $0.prefetches, provenance: "")
-    }
-    guard
-      let tuning = ownTuning
-        ?? matrixTunings.first(where: {
-          $0.device.includes(device) && size <= $0.maxHeadSize
-        })
+    guard let tuning = AttentionMatrixTuning.first(in: matrixTunings, size: size, device, own)
     else { return .failure(PathRefusal(reason: "no tile for head size \(size)")) }
-    // Intel's matrix units belong to subgroups of 16.
-    let subgroupSize =
-      DeviceFamily.intel.includes(device) && device.minSubgroupSize <= 16
-      ? 16 : device.subgroupSize
+    let subgroupSize = matrixSubgroupSize(device)
     let rows = tuning.rowFragments * fragment.m
     let lanesPerRow = max(1, subgroupSize / rows)
     let isLegal =
@@ -187,8 +208,7 @@ extension AttentionPlan {
         keyTile: tuning.keyTile, keepsQueryInShared: tuning.keepsQueryInShared)
     }
     while subgroups > 1, sharedBytes() > device.maxSharedBytes { subgroups -= 1 }
-    // Keys that are values are staged twice when they are read, before the last tile is done with.
-    let prefetches = tuning.prefetches && !request.valuesAreKeys
+    let prefetches = tuning.prefetches && allowsPrefetch(request)
     return .success(
       AttentionTile(
         workgroupSize: subgroups * subgroupSize, queryRows: subgroups * rows,
@@ -206,6 +226,12 @@ extension AttentionPlan {
         parameters: .matrix(tuning.parameters), provenance: tuning.provenance))
   }
 
+  /// Intel's matrix units belong to subgroups of 16.
+  static func matrixSubgroupSize(_ device: DeviceCapabilities) -> Int {
+    DeviceFamily.intel.includes(device) && device.minSubgroupSize <= 16
+      ? 16 : device.subgroupSize
+  }
+
   /// The shader's own sum, in its header.
   private static func matrixSharedBytes(
     _ request: AttentionRequest, fragment: DeviceCapabilities.MatrixShape, subgroups: Int,
@@ -216,6 +242,6 @@ extension AttentionPlan {
     let value = max(keyTile * valuePitch, subgroups * fragment.m * fragment.n / 4)
     let scores = rows * (keyTile / 4 + 1)
     let query = keepsQueryInShared ? rows * keyPitch : 0
-    return 16 * (keyTile * keyPitch + value + scores + query) + 4 * rows + 8
+    return 16 * (keyTile * keyPitch + value + scores + query) + 4 * rows + 24
   }
 }

@@ -4,8 +4,8 @@ internal import ShaderLibrary
 public enum AttentionTileChoice: Sendable, Hashable {
   /// The row of the tuning table that fits device, type and head size.
   case tuned
-  /// The matrix path with this fragment shape instead of the device's first: rows of a query
-  /// fragment, keys of a score fragment, channels of a product step.
+  /// The matrix and the matrix2 path with this fragment shape instead of the device's first: rows of a
+  /// query fragment, keys of a score fragment, channels of a product step.
   case fragment(m: Int, n: Int, k: Int)
 }
 
@@ -26,6 +26,7 @@ extension AttentionPlan {
       ]
     }
     return [
+      (.matrix2, "the device has matrix units that keep scores in registers"),
       (.matrix, "the device has matrix units for this element type"),
       (.subgroup, "the matrix path cannot run"), (.row, "no other path can run"),
     ]
@@ -46,6 +47,8 @@ extension AttentionPlan {
       case (.subgroup, _): subgroupTile(request, device, nil)
       case (.matrix, .matrix(let own)): matrixTile(request, device, choice, own)
       case (.matrix, _): matrixTile(request, device, choice, nil)
+      case (.matrix2, .matrix2(let own)): matrix2Tile(request, device, choice, own)
+      case (.matrix2, _): matrix2Tile(request, device, choice, nil)
       }
     return tile.flatMap { tile in
       if let refusal = PathRefusal(

@@ -49,6 +49,8 @@ extension DecodePlan {
       case .row: .success(rowTile(request, device, own))
       case .subgroup: .success(subgroupTile(request, device, own))
       case .matrix: matrixTile(request, device, choice, own)
+      case .matrix2:
+        .failure(PathRefusal(reason: "decode has the paths row, subgroup and matrix only"))
       }
     return tile.flatMap { tile in
       if let refusal = PathRefusal(

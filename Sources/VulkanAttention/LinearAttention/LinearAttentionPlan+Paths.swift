@@ -265,6 +265,9 @@ extension LinearAttentionPlan {
     case .matrix:
       return .failure(
         PathRefusal(reason: "matrix units take blocks of tokens, not one after the other"))
+    case .matrix2:
+      return .failure(
+        PathRefusal(reason: "linear attention has the paths row, subgroup and matrix only"))
     }
   }
 }

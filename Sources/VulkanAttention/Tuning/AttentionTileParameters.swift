@@ -9,6 +9,8 @@ public enum AttentionTileParameters: Sendable, Hashable, Codable {
   case subgroup(Subgroup)
   /// Of the path `matrix`.
   case matrix(Matrix)
+  /// Of the path `matrix2`.
+  case matrix2(Matrix)
 
   /// A tile of the path `row`.
   public struct Row: Sendable, Hashable, Codable {
@@ -38,7 +40,7 @@ public enum AttentionTileParameters: Sendable, Hashable, Codable {
     public var workgroupSize: Int
   }
 
-  /// A tile of the path `matrix`.
+  /// A tile of the path `matrix` or `matrix2`.
   public struct Matrix: Sendable, Hashable, Codable {
     /// Fragments of query rows of a subgroup, 1 to 4.
     public var rowFragments: Int
@@ -58,6 +60,7 @@ public enum AttentionTileParameters: Sendable, Hashable, Codable {
     case .row: .row
     case .subgroup: .subgroup
     case .matrix: .matrix
+    case .matrix2: .matrix2
     }
   }
 
@@ -87,15 +90,8 @@ public enum AttentionTileParameters: Sendable, Hashable, Codable {
         $0.rowsPerLane > 0 && $0.lanesPerRow > 0 && $0.keyStep > 0 && $0.keyTile > 0
           && $0.keyTile % $0.keyStep == 0 && $0.workgroupSize > 0
       }.map { .subgroup($0) }
-    case .matrix(let tile):
-      steps(
-        tile,
-        [
-          { $0.rowFragments *= 2 }, { $0.rowFragments /= 2 }, { $0.keyTile *= 2 },
-          { $0.keyTile /= 2 }, { $0.subgroups *= 2 }, { $0.subgroups /= 2 },
-          { $0.keepsQueryInShared.toggle() }, { $0.prefetches.toggle() },
-        ]
-      ).filter { $0.rowFragments > 0 && $0.keyTile > 0 && $0.subgroups > 0 }.map { .matrix($0) }
+    case .matrix(let tile): tile.neighbours.map { .matrix($0) }
+    case .matrix2(let tile): tile.neighbours.map { .matrix2($0) }
     }
   }
 }
@@ -153,6 +149,18 @@ extension AttentionTileParameters.Subgroup {
 }
 
 extension AttentionTileParameters.Matrix {
+  /// Tiles that differ in one number.
+  fileprivate var neighbours: [Self] {
+    steps(
+      self,
+      [
+        { $0.rowFragments *= 2 }, { $0.rowFragments /= 2 }, { $0.keyTile *= 2 },
+        { $0.keyTile /= 2 }, { $0.subgroups *= 2 }, { $0.subgroups /= 2 },
+        { $0.keepsQueryInShared.toggle() }, { $0.prefetches.toggle() },
+      ]
+    ).filter { $0.rowFragments > 0 && $0.keyTile > 0 && $0.subgroups > 0 }
+  }
+
   /// What the kernel does not allow, if anything; the rest follows from fragment and subgroup.
   var refusal: PathRefusal? {
     if !(1...4).contains(rowFragments) { return .tuned("rowFragments", rowFragments, "1 to 4") }

@@ -79,15 +79,18 @@ public actor CustomCompiler {
       task = Task {
         let (result, origin) = await Self.onOwnThread { () -> (Result, Origin) in
           if let words = file?.read() { return (.success(words), .disk) }
-          switch library.compile(source.text, isOptimized: source.isOptimized) {
+          switch library.compile(
+            source.text, isOptimized: source.isOptimized, isNewer: source.isNewer)
+          {
           case .compiled(let words):
             file?.write(words)
             return (.success(words), .compiler)
           case .failed(let log):
             let error = source.error(log: log, library: library.path) { text in
-              guard case .failed(let log) = library.compile(text, isOptimized: false) else {
-                return nil
-              }
+              guard
+                case .failed(let log) = library.compile(
+                  text, isOptimized: false, isNewer: source.isNewer)
+              else { return nil }
               return log
             }
             return (.failure(error), .compiler)

@@ -7,6 +7,8 @@ struct CustomShaderSource: Sendable {
 
   let text: String
   let isOptimized: Bool
+  /// Whether it is for Vulkan 1.3 and not for 1.2.
+  let isNewer: Bool
   private let defines: [String]
   private let path: String
   private let functions: [CustomFunction]
@@ -30,14 +32,17 @@ struct CustomShaderSource: Sendable {
       throw .compilerFailed(log: "the library has no text of \(shader.path)")
     }
     var isOptimized = device.kind != .cpu
+    var isNewer = false
     for line in Self.lines(of: main) where line.hasPrefix("// @") {
       let words = line.dropFirst(4).split(separator: " ").map(String.init)
       if words == ["spirv-opt", "off"] { isOptimized = false }
       if words.first == "variant", words.dropFirst().first == shader.name {
-        defines += words.dropFirst(2)
+        isNewer = words.dropFirst(2).first == "vulkan1.3"
+        defines += words.dropFirst(isNewer ? 3 : 2)
       }
     }
     self.isOptimized = isOptimized
+    self.isNewer = isNewer
     self.defines = defines
     self.functions = functions
     self.parameters = parameters

@@ -55,6 +55,7 @@ struct ShadercLibrary: @unchecked Sendable {
   private static let computeShader: CInt = 2
   private static let vulkan: CInt = 0
   private static let vulkan12: UInt32 = 1 << 22 | 2 << 12
+  private static let vulkan13: UInt32 = 1 << 22 | 3 << 12
   private static let levelZero: CInt = 0
   private static let levelPerformance: CInt = 2
   private static let success: CInt = 0
@@ -161,13 +162,15 @@ struct ShadercLibrary: @unchecked Sendable {
       package: Self.package)
   }
 
-  /// Compiles a compute shader for Vulkan 1.2, the floor of the library. Blocks.
-  func compile(_ source: String, isOptimized: Bool) -> Outcome {
+  /// Compiles a compute shader. Blocks.
+  ///
+  /// - Parameter isNewer: for Vulkan 1.3 and not for 1.2, the floor of the library.
+  func compile(_ source: String, isOptimized: Bool, isNewer: Bool = false) -> Outcome {
     guard let compiler = makeCompiler() else { return .failed(log: "it cannot be started") }
     defer { releaseCompiler(compiler) }
     guard let options = makeOptions() else { return .failed(log: "it gives no options") }
     defer { releaseOptions(options) }
-    setTarget(options, Self.vulkan, Self.vulkan12)
+    setTarget(options, Self.vulkan, isNewer ? Self.vulkan13 : Self.vulkan12)
     setLevel(options, isOptimized ? Self.levelPerformance : Self.levelZero)
     let result = source.withCString { text in
       compileSource(

@@ -14,6 +14,8 @@ struct InstanceCalls: @unchecked Sendable {
   // Nil where the instance or its devices lack the extension.
   let vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR:
     PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR?
+  let vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV:
+    PFN_vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV?
   let vkCreateDebugUtilsMessengerEXT: PFN_vkCreateDebugUtilsMessengerEXT?
   let vkDestroyDebugUtilsMessengerEXT: PFN_vkDestroyDebugUtilsMessengerEXT?
 
@@ -42,6 +44,9 @@ struct InstanceCalls: @unchecked Sendable {
     vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR = loader.optionalFunction(
       "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR", of: instance,
       as: PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR.self)
+    vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV = loader.optionalFunction(
+      "vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV", of: instance,
+      as: PFN_vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV.self)
     vkCreateDebugUtilsMessengerEXT = loader.optionalFunction(
       "vkCreateDebugUtilsMessengerEXT", of: instance, as: PFN_vkCreateDebugUtilsMessengerEXT.self)
     vkDestroyDebugUtilsMessengerEXT = loader.optionalFunction(

@@ -36,6 +36,12 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
     case coopmat
     /// `VK_NV_cooperative_matrix2`: matrices of any multiple of the listed dimensions.
     case coopmat2
+    /// Of the same extension: sums and maxima of a matrix's rows and columns. Like the two below it needs Vulkan 1.3.
+    case coopmat2Reductions
+    /// Of the same extension: an accumulator becomes an operand of the next product.
+    case coopmat2Conversions
+    /// Of the same extension: functions of each element and its place.
+    case coopmat2PerElement
     /// `VK_EXT_external_memory_host`: buffers over memory of the app's own.
     case externalMemoryHost
     /// Votes of a subgroup in compute shaders.
@@ -132,6 +138,9 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
   public var computeUnits: Int?
   /// The cooperative matrix products that the device lists.
   public var matrixShapes: [MatrixShape]
+  /// What M, N and K are multiples of where products have other sizes than those listed; nil of a device without
+  /// `coopmat2`, or one that does not tell.
+  public var flexibleMatrixShapes: [MatrixShape]?
   /// What the address and the size of imported host memory are multiples of, in bytes; nil where the device
   /// imports none.
   public var hostPointerAlignment: Int?

@@ -140,6 +140,7 @@ struct DeviceProbe {
         ? Double(limits.timestampPeriod) : 0,
       computeUnits: computeUnits,
       matrixShapes: features.contains(.coopmat) ? try matrixShapes() : [],
+      flexibleMatrixShapes: features.contains(.coopmat2) ? try flexibleMatrixShapes() : nil,
       hostPointerAlignment: imports.map {
         Int(clamping: $0.pointee.minImportedHostPointerAlignment)
       })
@@ -165,20 +166,43 @@ struct DeviceProbe {
     let listed = try vulkanArray(
       of: "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR", filledWith: empty
     ) { call(device, $0, $1) }
-    func element(_ type: VkComponentTypeKHR) -> DeviceCapabilities.MatrixShape.Element {
-      switch type {
-      case VK_COMPONENT_TYPE_FLOAT16_KHR: .f16
-      case VK_COMPONENT_TYPE_FLOAT32_KHR: .f32
-      default: .other
-      }
-    }
     return listed.compactMap { shape in
       guard shape.scope == VK_SCOPE_SUBGROUP_KHR, shape.AType == shape.BType,
         shape.CType == shape.ResultType
       else { return nil }
       return DeviceCapabilities.MatrixShape(
         m: Int(shape.MSize), n: Int(shape.NSize), k: Int(shape.KSize),
-        input: element(shape.AType), accumulator: element(shape.CType))
+        input: Self.element(shape.AType), accumulator: Self.element(shape.CType))
+    }
+  }
+
+  private func flexibleMatrixShapes() throws(VulkanError) -> [DeviceCapabilities.MatrixShape]? {
+    guard let call = calls.vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV
+    else { return nil }
+    var empty = VkCooperativeMatrixFlexibleDimensionsPropertiesNV()
+    empty.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV
+    let listed = try vulkanArray(
+      of: "vkGetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV", filledWith: empty
+    ) { call(device, $0, $1) }
+    let shapes: [DeviceCapabilities.MatrixShape] = listed.compactMap { shape in
+      guard shape.scope == VK_SCOPE_SUBGROUP_KHR, shape.AType == shape.BType,
+        shape.CType == shape.ResultType, shape.MGranularity > 0, shape.NGranularity > 0,
+        shape.KGranularity > 0
+      else { return nil }
+      return DeviceCapabilities.MatrixShape(
+        m: Int(shape.MGranularity), n: Int(shape.NGranularity), k: Int(shape.KGranularity),
+        input: Self.element(shape.AType), accumulator: Self.element(shape.CType))
+    }
+    return shapes.isEmpty ? nil : shapes
+  }
+
+  private static func element(
+    _ type: VkComponentTypeKHR
+  ) -> DeviceCapabilities.MatrixShape.Element {
+    switch type {
+    case VK_COMPONENT_TYPE_FLOAT16_KHR: .f16
+    case VK_COMPONENT_TYPE_FLOAT32_KHR: .f32
+    default: .other
     }
   }
 

@@ -13,6 +13,7 @@ final class FeatureChain {
   private var matrix2: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrix2FeaturesNV>?
   private var statistics:
     UnsafeMutablePointer<VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR>?
+  private var maintenance4: UnsafeMutablePointer<VkPhysicalDeviceMaintenance4Features>?
   /// An extension without a feature structure.
   private var isHostMemoryImported = false
   /// The extensions that the enabled features need.
@@ -45,13 +46,22 @@ final class FeatureChain {
       require(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, of: probe)
     }
     // The second extension needs the first, which a veto may have taken away.
-    if probe.extensions.contains(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME), wants(.coopmat2),
-      matrix != nil
+    let ofMatrix2: [DeviceCapabilities.Feature] = [
+      .coopmat2, .coopmat2Reductions, .coopmat2Conversions, .coopmat2PerElement,
+    ]
+    if probe.extensions.contains(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME),
+      ofMatrix2.contains(where: wants), matrix != nil
     {
       var features = VkPhysicalDeviceCooperativeMatrix2FeaturesNV()
       features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV
       matrix2 = chain.append(features)
       require(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME, of: probe)
+      // Shaders that do more than choose sizes are of SPIR-V 1.6, whose workgroup sizes need this.
+      if probe.apiVersion >= vulkanVersion(1, 3), ofMatrix2.dropFirst().contains(where: wants) {
+        var features = VkPhysicalDeviceMaintenance4Features()
+        features.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES
+        maintenance4 = chain.append(features)
+      }
     }
     if probe.extensions.contains(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME),
       wants(.pipelineStatistics)
@@ -91,6 +101,10 @@ final class FeatureChain {
     sizeControl?.pointee.computeFullSubgroups = flag(.subgroupSizeControl)
     matrix?.pointee.cooperativeMatrix = flag(.coopmat)
     matrix2?.pointee.cooperativeMatrixFlexibleDimensions = flag(.coopmat2)
+    matrix2?.pointee.cooperativeMatrixReductions = flag(.coopmat2Reductions)
+    matrix2?.pointee.cooperativeMatrixConversions = flag(.coopmat2Conversions)
+    matrix2?.pointee.cooperativeMatrixPerElementOperations = flag(.coopmat2PerElement)
+    maintenance4?.pointee.maintenance4 = 1
     statistics?.pointee.pipelineExecutableInfo = flag(.pipelineStatistics)
   }
 
@@ -114,9 +128,16 @@ final class FeatureChain {
     }
     if isHostMemoryImported { found.insert(.externalMemoryHost) }
     add(.coopmat, if: matrix?.pointee.cooperativeMatrix ?? 0)
-    add(
-      .coopmat2, if: matrix?.pointee.cooperativeMatrix ?? 0,
-      matrix2?.pointee.cooperativeMatrixFlexibleDimensions ?? 0)
+    if let matrix2 = matrix2?.pointee {
+      let isThere = matrix?.pointee.cooperativeMatrix ?? 0
+      add(.coopmat2, if: isThere, matrix2.cooperativeMatrixFlexibleDimensions)
+      let runsShaders = maintenance4?.pointee.maintenance4 ?? 0
+      add(.coopmat2Reductions, if: isThere, runsShaders, matrix2.cooperativeMatrixReductions)
+      add(.coopmat2Conversions, if: isThere, runsShaders, matrix2.cooperativeMatrixConversions)
+      add(
+        .coopmat2PerElement, if: isThere, runsShaders,
+        matrix2.cooperativeMatrixPerElementOperations)
+    }
     add(.pipelineStatistics, if: statistics?.pointee.pipelineExecutableInfo ?? 0)
     return found
   }

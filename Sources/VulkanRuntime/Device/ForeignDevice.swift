@@ -17,6 +17,9 @@ internal import CVulkan
 /// | `subgroupSizeControl` | `subgroupSizeControl`, `computeFullSubgroups`; before Vulkan 1.3 `VK_EXT_subgroup_size_control` |
 /// | `coopmat` | `cooperativeMatrix` of `VK_KHR_cooperative_matrix` |
 /// | `coopmat2` | `cooperativeMatrixFlexibleDimensions` of `VK_NV_cooperative_matrix2`, and all of `coopmat` |
+/// | `coopmat2Reductions` | `cooperativeMatrixReductions` of the same, `maintenance4`, Vulkan 1.3 and all of `coopmat` |
+/// | `coopmat2Conversions` | `cooperativeMatrixConversions`, likewise |
+/// | `coopmat2PerElement` | `cooperativeMatrixPerElementOperations`, likewise |
 /// | `externalMemoryHost` | the extension `VK_EXT_external_memory_host` |
 /// | `subgroupVote`, `subgroupArithmetic`, `subgroupShuffle` | none: the device has them or not, and they need not be named |
 public struct ForeignDevice: @unchecked Sendable {
@@ -107,6 +110,7 @@ public struct ForeignDevice: @unchecked Sendable {
     if bits == 0 { capabilities.timestampPeriod = 0 }
     capabilities.features.formIntersection(enabledFeatures.union(Self.properties))
     if !capabilities.has(.coopmat) { capabilities.matrixShapes = [] }
+    if !capabilities.has(.coopmat2) { capabilities.flexibleMatrixShapes = nil }
     var queues = [handles.queue]
     for queue in streamQueues where !queues.contains(queue) { queues.append(queue) }
     return Checked(
@@ -144,8 +148,13 @@ public struct ForeignDevice: @unchecked Sendable {
       missing += feature.extensions(version: version)
         .filter { !enabledExtensions.contains($0) }.map { "\($0) for \(feature.rawValue)" }
     }
-    if enabledFeatures.contains(.coopmat2), !enabledFeatures.contains(.coopmat) {
-      missing.append("coopmat for coopmat2")
+    for feature in DeviceCapabilities.Feature.allCases where enabledFeatures.contains(feature) {
+      guard feature.extensions(version: version).contains(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME)
+      else { continue }
+      if !enabledFeatures.contains(.coopmat) { missing.append("coopmat for \(feature.rawValue)") }
+      if feature != .coopmat2, version < vulkanVersion(1, 3) {
+        missing.append("Vulkan 1.3 for \(feature.rawValue)")
+      }
     }
     return missing
   }
@@ -173,9 +182,9 @@ extension DeviceCapabilities.Feature {
   /// The extensions that a device of this version must be created with for the feature.
   func extensions(version: UInt32) -> [String] {
     switch self {
-    case .coopmat, .coopmat2:
-      self == .coopmat
-        ? [VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME] : [VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME]
+    case .coopmat: [VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME]
+    case .coopmat2, .coopmat2Reductions, .coopmat2Conversions, .coopmat2PerElement:
+      [VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME]
     case .externalMemoryHost: [VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME]
     case .subgroupSizeControl where version < vulkanVersion(1, 3):
       [VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME]

@@ -92,26 +92,40 @@ enum PathVariant: String, Sendable, CaseIterable {
   case matrix
   /// The matrix path with the fragments of NVIDIA, AMD and Intel, on any device.
   case matrix16
+  /// The path matrix2 with the device's own fragments.
+  case matrix2
+  /// The path matrix2 with larger fragments than a software driver lists, and not the 16x16x16 that it gets wrong.
+  case matrix2x16
 
   var path: AttentionPath {
     switch self {
     case .row: .row
     case .subgroup: .subgroup
     case .matrix, .matrix16: .matrix
+    case .matrix2, .matrix2x16: .matrix2
+    }
+  }
+
+  /// The tile that is forced.
+  var tile: AttentionTileChoice {
+    switch self {
+    case .row, .subgroup, .matrix, .matrix2: .tuned
+    case .matrix16: .fragment(m: 16, n: 16, k: 16)
+    case .matrix2x16: .fragment(m: 16, n: 8, k: 16)
     }
   }
 
   private static let warnings = Mutex<Set<String>>([])
 
   /// The types that the path takes on a device that has everything.
-  var types: [ElementType] { path == .matrix ? [.f16] : ElementType.allCases }
+  var types: [ElementType] {
+    path == .matrix || path == .matrix2 ? [.f16, .bf16] : ElementType.allCases
+  }
 
   func plan(
     _ request: AttentionRequest, device: DeviceCapabilities
   ) throws(AttentionError) -> AttentionPlan {
-    try AttentionPlan(
-      request, device: device, path: path,
-      tile: self == .matrix16 ? .fragment(m: 16, n: 16, k: 16) : .tuned)
+    try AttentionPlan(request, device: device, path: path, tile: tile)
   }
 
   /// The kernel, or a visible cancellation of the test where the device or the build lacks the path.
@@ -159,7 +173,9 @@ struct TypedPath: Sendable, CustomTestStringConvertible {
 
   var testDescription: String { "\(variant.rawValue)-\(type.rawValue)" }
 
-  static let all = PathVariant.allCases.flatMap { variant in
+  /// All but what full tests alone have.
+  static let all = PathVariant.allCases.filter { $0 != .matrix2x16 || runsFullTests }.flatMap {
+    variant in
     variant.types.map { TypedPath(variant: variant, type: $0) }
   }
 }

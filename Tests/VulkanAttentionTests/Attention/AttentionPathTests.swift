@@ -69,11 +69,14 @@ struct AttentionPathTests {
   ) throws {
     let buffers = memory.buffers
     let description = try plan.pipelineDescription()
-    guard device.capabilities.kind == .cpu, description.shader.name == "attention_matrix" else {
+    let name = description.shader.name
+    guard device.capabilities.kind == .cpu,
+      ["attention_matrix", "attention_matrix2"].contains(name)
+    else {
       return try AttentionKernel(plan, on: device).record(buffers, into: recorder)
     }
     let software = PipelineDescription(
-      shader: try #require(ShaderBinary.named("attention_matrix_software")),
+      shader: try #require(ShaderBinary.named(name + "_software")),
       constants: description.constants, subgroupSize: description.subgroupSize,
       requiresFullSubgroups: description.requiresFullSubgroups)
     try recorder.dispatch(
@@ -86,21 +89,62 @@ struct AttentionPathTests {
       accesses: buffers.accesses(for: plan, sources: [buffers.key, buffers.value]))
   }
 
+  /// The software driver's matrices work with its usual vectors only.
+  private var hasMatrices: Bool {
+    device.capabilities.has(.coopmat)
+      && (device.capabilities.kind != .cpu || device.capabilities.subgroupSize <= 8)
+  }
+
+  /// All of one extension, but each can be vetoed.
+  private var hasElements: Bool {
+    let needed: [DeviceCapabilities.Feature] = [
+      .coopmat2Reductions, .coopmat2Conversions, .coopmat2PerElement,
+    ]
+    return hasMatrices && needed.allSatisfy { device.capabilities.has($0) }
+  }
+
   @Test("On a device with cooperative matrices no path is left out")
   func everyPathRuns() throws {
-    let capabilities = device.capabilities
-    // The software driver's matrices work with its usual vectors only.
-    let hasMatrices =
-      capabilities.has(.coopmat) && (capabilities.kind != .cpu || capabilities.subgroupSize <= 8)
     let request = try AttentionCase(s: 64, t: 64, d: 64).request(.f16)
-    for variant in PathVariant.allCases where hasMatrices || variant.path != .matrix {
+    for variant in PathVariant.allCases {
+      if variant.path == .matrix, !hasMatrices { continue }
+      if variant.path == .matrix2, !hasElements { continue }
       #expect(throws: Never.self, "\(variant)") {
-        let plan = try variant.plan(request, device: capabilities)
+        let plan = try variant.plan(request, device: device.capabilities)
         _ = try AttentionKernel(plan, on: device)
       }
     }
     if !hasMatrices {
-      try Test.cancel("\(capabilities.name) has no cooperative matrices: matrix was not run")
+      try Test.cancel(
+        "\(device.capabilities.name) has no cooperative matrices: matrix was not run")
+    }
+  }
+
+  @Test(
+    "Fragments of matrix2 that no device lists, with several of rows and keys",
+    arguments: [(16, 8, 16), (8, 16, 8), (8, 32, 16), (32, 8, 8)])
+  func flexibleFragments(shape: (Int, Int, Int)) async throws {
+    let capabilities = device.capabilities
+    let (m, n, k) = shape
+    // A minute to compile for a software driver.
+    guard m < 32 || runsFullTests else { try Test.cancel("m = 32 takes VKATTN_FULL_TESTS=1") }
+    guard hasElements, capabilities.has(.coopmat2) else {
+      try Test.cancel("\(capabilities.name) has no matrices of any size")
+    }
+    for problem in [
+      AttentionCase(b: 2, s: 33, t: 65, h: 4, g: 2, d: 64, mask: .causal),
+      AttentionCase(s: 67, t: 67, h: 2, d: 40, e: 72),
+    ] {
+      let request = try problem.request(.f16)
+      let plan = try AttentionPlan(
+        request, device: capabilities, path: .matrix2, tile: .fragment(m: m, n: n, k: k))
+      #expect(plan.tile.constants["FRAGMENT_N"] == UInt32(n) && plan.tile.sumsPerRow == n)
+      let tensors = AttentionTensors(problem, .f16)
+      let result = try await DeviceTensors(tensors, plan, on: device).compute(
+        AttentionKernel(plan, on: device))
+      let expected = tensors.reference()
+      expectClose(result.o, to: expected.o, within: ElementType.f16.outputGate, "o")
+      expectEach(result.lse, within: 1e-5 * 10, of: expected.lse, "lse")
     }
   }
 

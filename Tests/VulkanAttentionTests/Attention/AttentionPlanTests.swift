@@ -150,7 +150,7 @@ import Testing
     let request = try AttentionRequest(
       queryTokens: 1024, queryHeads: 8, headSize: 64, elementType: .f16)
     let expected: [(SampleDevice, AttentionPath)] = [
-      (.software, .row), (.nvidia, .matrix), (.amd, .matrix), (.intel, .matrix),
+      (.software, .row), (.nvidia, .matrix2), (.amd, .matrix), (.intel, .matrix),
       (.mobile, .subgroup),
     ]
     for (sample, path) in expected {
@@ -161,8 +161,9 @@ import Testing
     let wide = try AttentionRequest(queryTokens: 1024, queryHeads: 8, headSize: 64)
     let plan = try AttentionPlan(wide, device: SampleDevice.nvidia.capabilities())
     #expect(plan.path == .subgroup)
-    #expect(plan.explanation.count == 2)
-    #expect(plan.explanation[0].contains("matrix: cannot run"))
+    #expect(plan.explanation.count == 3)
+    #expect(plan.explanation[0].contains("matrix2: cannot run"))
+    #expect(plan.explanation[1].contains("matrix: cannot run"))
   }
 
   @Test("A path that is asked for and cannot run says why")
@@ -170,23 +171,95 @@ import Testing
     let half = try AttentionRequest(
       queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
     let wide = try AttentionRequest(queryTokens: 64, queryHeads: 2, headSize: 64)
-    let brain = try AttentionRequest(
-      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .bf16)
-    func reason(_ request: AttentionRequest, _ sample: SampleDevice) throws -> String {
-      let device = try sample.capabilities()
-      let error = #expect(throws: AttentionError.self) {
-        try AttentionPlan(request, device: device, path: .matrix)
+    for path in [AttentionPath.matrix, .matrix2] {
+      func reason(_ request: AttentionRequest, _ sample: SampleDevice) throws -> String {
+        let device = try sample.capabilities()
+        let error = #expect(throws: AttentionError.self) {
+          try AttentionPlan(request, device: device, path: path)
+        }
+        guard case .pathUnavailable(path, let reason) = error else {
+          Issue.record("another error: \(String(describing: error))")
+          return ""
+        }
+        return reason
       }
-      guard case .pathUnavailable(.matrix, let reason) = error else {
-        Issue.record("another error: \(String(describing: error))")
-        return ""
-      }
-      return reason
+      #expect(try reason(wide, .nvidia).contains("f32"))
+      #expect(try reason(half, .mobile).contains("coopmat"))
+      #expect(try reason(half, .unusable).contains("lacks"))
     }
-    #expect(try reason(wide, .nvidia).contains("f32"))
-    #expect(try reason(brain, .nvidia).contains("bf16"))
-    #expect(try reason(half, .mobile).contains("coopmat"))
-    #expect(try reason(half, .unusable).contains("lacks"))
+  }
+
+  @Test(
+    "matrix2 needs each feature of its own, and without it the plan is that of matrix",
+    arguments: [
+      DeviceCapabilities.Feature.coopmat2Reductions, .coopmat2Conversions, .coopmat2PerElement,
+    ])
+  func featuresOfMatrix2(feature: DeviceCapabilities.Feature) throws {
+    let request = try AttentionRequest(
+      queryTokens: 1024, queryHeads: 8, headSize: 64, elementType: .f16)
+    var device = try SampleDevice.nvidia.capabilities()
+    #expect(try AttentionPlan(request, device: device).tile.shaderName == "attention_matrix2")
+    device.features.remove(feature)
+    let plan = try AttentionPlan(request, device: device)
+    #expect(plan.path == .matrix)
+    #expect(plan.explanation[0] == "matrix2: cannot run: the device lacks \(feature.rawValue)")
+    #expect(throws: AttentionError.self) {
+      try AttentionPlan(request, device: device, path: .matrix2)
+    }
+  }
+
+  @Test("matrix2 takes listed sizes without flexible ones, and others by the device's granularity")
+  func fragmentsOfMatrix2() throws {
+    let request = try AttentionRequest(
+      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
+    func plan(
+      _ device: DeviceCapabilities, _ m: Int, _ n: Int, _ k: Int
+    ) -> AttentionPlan? {
+      try? AttentionPlan(
+        request, device: device, path: .matrix2, tile: .fragment(m: m, n: n, k: k))
+    }
+    var device = try SampleDevice.nvidia.capabilities()
+    #expect(plan(device, 32, 32, 16) != nil)
+    device.flexibleMatrixShapes = [
+      .init(m: 16, n: 16, k: 16, input: .f16, accumulator: .f16),
+      .init(m: 16, n: 8, k: 16, input: .f16, accumulator: .f32),
+    ]
+    #expect(plan(device, 32, 16, 16)?.tile.constants["FRAGMENT_M"] == 32)
+    #expect(plan(device, 16, 32, 16)?.tile.constants["FRAGMENT_N"] == 32)
+    #expect(plan(device, 24, 16, 16) == nil && plan(device, 16, 16, 8) == nil)
+    // Weights are N wide, and K is a multiple of 16 here: the product with V would be 16x8x8.
+    #expect(plan(device, 16, 8, 16) == nil)
+    // A software driver gets what it splits both ways wrong.
+    let software = try SampleDevice.software.capabilities()
+    #expect(plan(software, 16, 16, 16) == nil)
+    #expect(plan(software, 16, 8, 16) != nil && plan(software, 8, 16, 16) != nil)
+    device.features.remove(.coopmat2)
+    #expect(plan(device, 16, 16, 16) != nil)
+    #expect(plan(device, 32, 16, 16) == nil && plan(device, 16, 8, 16) == nil)
+  }
+
+  @Test(
+    "Matrix paths take any mix of f16 and bf16, and fetch no bf16 keys or values ahead",
+    arguments: [AttentionPath.matrix, .matrix2])
+  func halfTypes(path: AttentionPath) throws {
+    let device = try SampleDevice.nvidia.capabilities()
+    let types: [ElementType] = [.f16, .bf16]
+    for query in types {
+      for key in types {
+        for value in types {
+          let request = try AttentionRequest(
+            queryTokens: 64, queryHeads: 2, headSize: 64, elementType: query, keyType: key,
+            valueType: value)
+          let plan = try AttentionPlan(request, device: device)
+          #expect(plan.path == .matrix2)
+          let forced = try AttentionPlan(request, device: device, path: path)
+          #expect(forced.tile.constants["PREFETCH"] == (key == .f16 && value == .f16 ? 1 : 0))
+        }
+      }
+    }
+    let wide = try AttentionRequest(
+      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .bf16, keyType: .f32)
+    #expect(throws: AttentionError.self) { try AttentionPlan(wide, device: device, path: path) }
   }
 
   @Test("The row path takes no block map whose blocks are smaller than a subgroup")
@@ -214,9 +287,12 @@ import Testing
     let request = try AttentionRequest(
       queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
     let sixteen = AttentionTileChoice.fragment(m: 16, n: 16, k: 16)
-    for sample in [SampleDevice.software, .nvidia, .amd] {
+    let choices: [(SampleDevice, AttentionPath)] = [
+      (.software, .matrix), (.nvidia, .matrix), (.amd, .matrix), (.nvidia, .matrix2),
+    ]
+    for (sample, path) in choices {
       let plan = try AttentionPlan(
-        request, device: sample.capabilities(), path: .matrix, tile: sixteen)
+        request, device: sample.capabilities(), path: path, tile: sixteen)
       #expect(plan.tile.constants["FRAGMENT_M"] == 16)
       #expect(plan.tile.constants["FRAGMENT_N"] == 16)
       #expect(plan.tile.constants["FRAGMENT_K"] == 16)
@@ -224,8 +300,10 @@ import Testing
     // Neither listed nor to be had by flexible dimensions.
     var rigid = try SampleDevice.software.capabilities()
     rigid.features.remove(.coopmat2)
-    #expect(throws: AttentionError.self) {
-      try AttentionPlan(request, device: rigid, path: .matrix, tile: sixteen)
+    for path in [AttentionPath.matrix, .matrix2] {
+      #expect(throws: AttentionError.self) {
+        try AttentionPlan(request, device: rigid, path: path, tile: sixteen)
+      }
     }
   }
 

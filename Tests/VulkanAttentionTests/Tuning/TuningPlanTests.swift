@@ -93,6 +93,9 @@ import Testing
     .matrix(
       .init(
         rowFragments: 0, keyTile: 32, subgroups: 4, keepsQueryInShared: false, prefetches: false)),
+    .matrix2(
+      .init(
+        rowFragments: 1, keyTile: 12, subgroups: 4, keepsQueryInShared: true, prefetches: true)),
     .matrix(
       .init(
         rowFragments: 1, keyTile: 13, subgroups: 4, keepsQueryInShared: false, prefetches: false)),

@@ -25,6 +25,11 @@ import Testing
           .init(
             rowFragments: 2, keyTile: 64, subgroups: 4, keepsQueryInShared: true,
             prefetches: false))),
+      .attention(
+        .matrix2(
+          .init(
+            rowFragments: 1, keyTile: 32, subgroups: 2, keepsQueryInShared: false,
+            prefetches: true))),
       .decode(.init(shape: .row(keysPerBlock: 4), groups: 8)),
       .decode(.init(shape: .subgroup(rows: 4, subgroups: 2), groups: 8)),
       .decode(

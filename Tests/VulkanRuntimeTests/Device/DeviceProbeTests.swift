@@ -10,7 +10,7 @@ import Testing
     arguments: [
       (nil, []), ("", []), ("coopmat", [.coopmat]), ("coopmat,float16", [.coopmat, .float16]),
       ("coopmat, float16 ", [.coopmat, .float16]), (",,int64,", [.int64]),
-      ("coopmat2", [.coopmat2]),
+      ("coopmat2", [.coopmat2]), ("coopmat2Reductions", [.coopmat2Reductions]),
     ] as [(String?, Set<DeviceCapabilities.Feature>)])
   func vetoes(environment: String?, features: Set<DeviceCapabilities.Feature>) throws {
     #expect(try DeviceProbe.vetoes(environment: environment) == features)
@@ -57,7 +57,14 @@ import Testing
       #expect(device.maxPushConstantBytes >= 128)
       #expect(device.maxAllocationBytes > 0 && device.deviceLocalBytes > 0)
       #expect(device.matrixShapes.isEmpty || device.has(.coopmat))
-      for shape in device.matrixShapes { #expect(shape.m > 0 && shape.n > 0 && shape.k > 0) }
+      #expect(device.flexibleMatrixShapes == nil || device.has(.coopmat2))
+      for shape in device.matrixShapes + (device.flexibleMatrixShapes ?? []) {
+        #expect(shape.m > 0 && shape.n > 0 && shape.k > 0)
+      }
+      let ofMatrix2: Set<DeviceCapabilities.Feature> = [
+        .coopmat2, .coopmat2Reductions, .coopmat2Conversions, .coopmat2PerElement,
+      ]
+      #expect(device.features.isDisjoint(with: ofMatrix2) || device.has(.coopmat))
     }
   }
 }

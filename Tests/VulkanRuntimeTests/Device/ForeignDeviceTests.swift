@@ -149,6 +149,19 @@ struct ForeignDeviceTests {
         try open { $0.enabledFeatures.insert(.coopmat) }
       }
     }
+    if known.has(.coopmat2Reductions) {
+      let feature = DeviceCapabilities.Feature.coopmat2Reductions
+      #expect(
+        throws: missing(
+          "VK_NV_cooperative_matrix2 for coopmat2Reductions", "coopmat for coopmat2Reductions",
+          "Vulkan 1.3 for coopmat2Reductions")
+      ) {
+        try open {
+          $0.enabledFeatures.insert(feature)
+          $0.apiVersion = 1 << 22 | 2 << 12
+        }
+      }
+    }
     if known.has(.subgroupSizeControl) {
       #expect(throws: missing("VK_EXT_subgroup_size_control for subgroupSizeControl")) {
         try open { $0.enabledFeatures.insert(.subgroupSizeControl) }

@@ -30,6 +30,23 @@ struct MixedTensorTests {
     }
   }
 
+  @Test(
+    "Every mix of f16 and bf16 on matrix units", arguments: [ElementType.f16, .bf16],
+    [PathVariant.matrix, .matrix2])
+  func halfTypes(query: ElementType, variant: PathVariant) async throws {
+    for (key, value, output) in [
+      (ElementType.f16, ElementType.bf16, ElementType.f32), (.bf16, .f16, .bf16),
+      (.bf16, .bf16, .f16),
+    ] {
+      let request = try AttentionRequest(
+        queryTokens: 5, keyTokens: 37, queryHeads: 2, keyHeads: 1, headSize: 8,
+        elementType: query, keyType: key, valueType: value, outputType: output, mask: .causal,
+        returnsLogSumExp: true)
+      try await OptionProblem(request).expectExact(
+        variant, on: device, "q \(query), k \(key), v \(value)")
+    }
+  }
+
   @Test("Packed keys of mixed types")
   func packedTypes() async throws {
     for (key, value) in [(ElementType.f16, ElementType.bf16), (.bf16, .f32)] {
@@ -43,7 +60,7 @@ struct MixedTensorTests {
   }
 
   @Test(
-    "Any head size", arguments: [PathVariant.row, .subgroup, .matrix],
+    "Any head size", arguments: [PathVariant.row, .subgroup, .matrix, .matrix2],
     [(1, 1), (3, 3), (6, 6), (59, 59), (100, 100), (192, 128), (320, 256), (576, 512)])
   func headSizes(variant: PathVariant, size: (Int, Int)) async throws {
     // Large heads take the software driver up to a minute to compile.

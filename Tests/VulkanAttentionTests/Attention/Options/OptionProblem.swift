@@ -112,8 +112,7 @@ struct OptionProblem: Sendable {
     return try AttentionKernel(
       AttentionPlan(
         request, device: device.capabilities, path: variant.path,
-        tile: variant == .matrix16 ? .fragment(m: 16, n: 16, k: 16) : .tuned,
-        operationsPerPiece: budget), on: device)
+        tile: variant.tile, operationsPerPiece: budget), on: device)
   }
 
   /// What a path makes of it; writes outside of the outputs fail.
@@ -187,9 +186,9 @@ func expectSameBits(
 let runsFullTests = ProcessInfo.processInfo.environment["VKATTN_FULL_TESTS"] == "1"
 
 extension TypedPath {
-  /// Every path with one type, f32 or f16 where it takes no other; the matrix path with fragments of other
+  /// Every path with one type, f32 or f16 where it takes no other; the matrix paths with fragments of other
   /// devices in full tests alone.
-  static let optionPaths = PathVariant.allCases.filter { $0 != .matrix16 || runsFullTests }.map {
+  static let optionPaths = PathVariant.allCases.filter { $0.tile == .tuned || runsFullTests }.map {
     TypedPath(variant: $0, type: $0.types.contains(.f32) ? .f32 : .f16)
   }
 }

@@ -48,13 +48,13 @@ struct ShippedCaseReplayTests {
     let problem = try Self.load(file)
     let request = try problem.problem().request
     let replay = AttentionReplay(on: device)
-    let isHalf = [request.elementType, request.keyType, request.valueType] == [.f16, .f16, .f16]
+    let isHalf = ![request.elementType, request.keyType, request.valueType].contains(.f32)
     for choice in AttentionPathChoice.all(on: device.capabilities) {
-      // The matrix path takes f16 alone.
-      if choice.path == .matrix, !isHalf { continue }
+      // The matrix paths take f16 and bf16.
+      if choice.usesMatrices, !isHalf { continue }
       // Every case is a pipeline to compile, of options for the matrix path one of seconds.
       if choice.path == .subgroup, !runsFullTests, request.headSize > 64 { continue }
-      if choice.path == .matrix, !runsFullTests {
+      if choice.usesMatrices, !runsFullTests {
         guard choice.tile == .tuned, Self.matrixFiles.contains(where: file.contains) else {
           continue
         }
@@ -65,7 +65,7 @@ struct ShippedCaseReplayTests {
       case .skipped(let reason):
         Issue.record("\(file) was not run on \(choice): \(reason)", severity: .warning)
         #expect(
-          choice.path == .matrix
+          choice.usesMatrices
             && (!device.capabilities.has(.coopmat) || request.headSize > 256))
       default: Issue.record("\(file) on \(choice): \(outcome.verdict)")
       }
