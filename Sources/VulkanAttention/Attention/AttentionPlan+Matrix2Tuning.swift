@@ -3,7 +3,7 @@ extension AttentionPlan {
   private static let counted =
     "counted, not measured: O, Q, scores, weights and three columns of fragments within the registers"
   private static let lavapipe =
-    "lavapipe of Mesa 26.1.6"
+    "for tests on lavapipe of Mesa 26.1.6: the numbers of the path matrix, not tuned"
 
   private static let matrix2Tunings: [AttentionMatrixTuning] = [
     .init(

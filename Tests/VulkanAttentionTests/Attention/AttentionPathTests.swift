@@ -133,7 +133,7 @@ struct AttentionPathTests {
     }
     for problem in [
       AttentionCase(b: 2, s: 33, t: 65, h: 4, g: 2, d: 64, mask: .causal),
-      AttentionCase(s: 67, t: 67, h: 2, d: 40, e: 72),
+      AttentionCase(s: 67, t: 67, h: 2, d: 40, e: 56),
     ] {
       let request = try problem.request(.f16)
       let plan = try AttentionPlan(
