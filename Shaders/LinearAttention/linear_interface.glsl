@@ -33,7 +33,7 @@ layout(constant_id = 6) const uint GATE_TYPE = 0;        // of decays, beta, gat
 layout(constant_id = 7) const uint OPTIONS = 0;          // a sum of OPTION_*
 layout(constant_id = 8) const bool ALIGNED = true;       // rows of key channels begin at 16 bytes, K % 8 == 0
 layout(constant_id = 9) const uint UPDATES = 1;          // U
-// 10 ... 15 belong to each kernel.
+// From 10 on they belong to each kernel.
 
 // The bits of OPTIONS, as in LinearAttentionOptionBits.swift.
 const uint OPTION_HEAD_DECAY = 1u << 0;

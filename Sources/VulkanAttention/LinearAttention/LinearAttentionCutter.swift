@@ -7,7 +7,6 @@ struct LinearAttentionCutter {
   static let chunkShader = "linear_chunk"
   static let scanShader = "linear_scan"
   static let stepShader = "linear_step"
-  static let matrixScanShader = "linear_matrix_scan"
 
   let request: LinearAttentionRequest
   let form: LinearAttentionForm
@@ -30,6 +29,11 @@ struct LinearAttentionCutter {
     let erases = request.erases || request.operands.contains(.lowRankA)
     return channels + area * (erases ? 3 : 2) + square * (erases ? 2 : 1)
       + (request.operands.contains(.keyDecay) ? area : blockRows)
+  }
+
+  /// Bytes of one prepared block; 0 where none is.
+  static func recordBytes(_ request: LinearAttentionRequest, _ tile: LinearAttentionTile) -> Int {
+    tile.matrix?.recordBytes ?? recordFloats(request, blockRows: tile.blockRows) * 4
   }
 
   /// Rows of blocks that a token is; a low-rank change is a row of its own, as `ROWS_PER_TOKEN` says.
@@ -67,11 +71,11 @@ struct LinearAttentionCutter {
     let limit = max(1, device.maxWorkgroupCount[2] / partCount)
     let perToken =
       6 * Double(rowsPerToken) * Double(request.keyHeadSize) * Double(request.valueHeadSize)
-    let perBlock = Self.recordFloats(request, blockRows: tile.blockRows) * 4
+    let perBlock = Self.recordBytes(request, tile)
     // The fewest tokens that are worth a dispatch.
     let fewest = min(request.longestSequence, 64)
     var most = min(bounds.operations / perToken, 1e12)
-    if form == .chunk, tile.matrix == nil {
+    if form == .chunk, perBlock > 0 {
       let tokensPerBlock = Double(tile.blockRows) / Double(rowsPerToken)
       most = min(most, Double(bounds.recordBytes / perBlock) * tokensPerBlock)
     }
@@ -104,13 +108,13 @@ struct LinearAttentionCutter {
   /// Bytes of the prepared blocks of one dispatch, or of what takes their place.
   var recordByteCount: Int {
     guard form == .chunk else { return 0 }
-    // On matrix units a part leaves one number, what its decays make together.
-    if tile.matrix != nil {
+    let perBlock = Self.recordBytes(request, tile)
+    // Without records a part leaves one number, what its decays make together.
+    if perBlock == 0 {
       return partCount == 1 ? 0 : sequencesAtOnce * headsAtOnce * partCount * 4
     }
     let perPart = ceilingDivide(blocks(tokensAtOnce), partCount)
-    return sequencesAtOnce * headsAtOnce * perPart * partCount
-      * Self.recordFloats(request, blockRows: tile.blockRows) * 4
+    return sequencesAtOnce * headsAtOnce * perPart * partCount * perBlock
   }
 
   /// Bytes of the states of all parts of one dispatch.
@@ -176,23 +180,24 @@ struct LinearAttentionCutter {
         return [dispatch(recurrentShader, options, x: tiles, z: sequences.count, flags: flags)]
       }
       let z = sequences.count * partCount
-      let chunkShader = tile.matrixShader ?? Self.chunkShader
+      let chunkShader = tile.matrix?.shaders.walk ?? Self.chunkShader
       let walk = dispatch(chunkShader, options, x: tiles, z: z, flags: flags)
       guard partCount > 1 else { return [walk] }
       let added = options.subtracting([.divide, .retention, .skip, .outputGate]).union(.noOutput)
       return [
         dispatch(chunkShader, added, x: tiles, z: z),
         dispatch(
-          tile.matrix == nil ? Self.scanShader : Self.matrixScanShader,
+          tile.matrix?.shaders.scan ?? Self.scanShader,
           isOnes ? shared.union(.ones) : shared,
           x: ceilingDivide(request.keyHeadSize * columns, tile.workgroupSize), z: sequences.count,
           flags: flags), walk,
       ]
     }
     var dispatches: [Dispatch] = []
-    if form == .chunk, tile.matrix == nil {
+    let prepareShader = tile.matrix == nil ? Self.prepareShader : tile.matrix?.shaders.prepare
+    if form == .chunk, let prepareShader {
       dispatches.append(
-        dispatch(Self.prepareShader, shared, x: perPart * partCount, z: sequences.count))
+        dispatch(prepareShader, shared, x: perPart * partCount, z: sequences.count))
     }
     if normalizes || request.normalizer != .none {
       dispatches += passes(shared.union(.ones), columns: 1)

@@ -13,14 +13,31 @@ extension LinearAttentionPlan {
     let sharedBytes: Int
     /// 32-bit registers of a lane that hold fragments.
     let registers: Int
-
-    /// Tokens of a chunk.
-    var chunk: Int { subgroups * fragment.m }
+    /// The tokens of a chunk, or its updates where blocks are prepared.
+    let chunk: Int
+    /// Bytes of a prepared block; 0 where a chunk is one dispatch's work from the tensors on.
+    let recordBytes: Int
+    let shaders: MatrixShaders
   }
 
-  static let matrixShader = "linear_matrix"
-  /// For drivers on the processor, which take subgroup barriers for workgroup barriers.
-  static let softwareMatrixShader = "linear_matrix_software"
+  /// The shaders of a matrix tile.
+  struct MatrixShaders: Sendable, Hashable {
+    /// What prepares blocks; nil where nothing has to.
+    let prepare: String?
+    let walk: String
+    let scan: String
+
+    var all: [String] { [prepare, walk, scan].compactMap { $0 } }
+
+    /// For states that decay as a whole, or for prepared blocks. Drivers on the processor take subgroup barriers for
+    /// workgroup barriers.
+    init(preparesBlocks: Bool, isSoftware: Bool) {
+      let suffix = isSoftware ? "_software" : ""
+      prepare = preparesBlocks ? "linear_matrix_prepare" + suffix : nil
+      walk = (preparesBlocks ? "linear_matrix_walk" : "linear_matrix") + suffix
+      scan = preparesBlocks ? "linear_matrix_scan_records" : "linear_matrix_scan"
+    }
+  }
 
   /// Fragments that a lane's registers can hold, of the 255 that the devices allow: addresses, weights and what waits
   /// for memory need the others. Counted, not measured.
@@ -28,20 +45,26 @@ extension LinearAttentionPlan {
 
   /// Why requests do not run on matrix units; nil for those that do.
   static func matrixRefusal(_ request: LinearAttentionRequest) -> String? {
-    let others = request.operands.intersection([
-      .keyDecay, .valueDecay, .eraseKeys, .eraseGates, .writeGates, .lowRankA, .lowRankB, .bonus,
-      .snapshots, .parents,
-    ])
-    if let operand = others.map(\.rawValue).min() {
-      return "on matrix units states decay as a whole and grow by k xᵀ: not with \(operand)"
+    if request.operands.contains(.valueDecay) {
+      return "on matrix units the state's rows decay, not its columns: not with valueDecay"
     }
-    if request.erases { return "on matrix units there is no delta rule" }
-    if request.readsBeforeUpdate { return "on matrix units a token reads after its update" }
-    if request.updatesPerToken > 1 { return "on matrix units a token is one update" }
+    if !request.operands.isDisjoint(with: [.snapshots, .parents]) {
+      return "states after every token, as snapshots and parents need, are left token by token"
+    }
+    if request.operands.contains(.lowRankA), request.readsBeforeUpdate {
+      return "with low-rank changes, reading before goes token by token"
+    }
     if [request.elementType, request.valueType].contains(.f32) {
       return "matrix units multiply f16, which would cost f32 tensors their accuracy"
     }
     return nil
+  }
+
+  /// Whether the matrix units take blocks that are prepared, not the tensors themselves: unless states decay as a whole
+  /// and grow by k xᵀ, once a token, before it reads.
+  static func preparesMatrixBlocks(_ request: LinearAttentionRequest) -> Bool {
+    !request.operands.isDisjoint(with: [.keyDecay, .writeGates, .lowRankA])
+      || request.erases || request.readsBeforeUpdate || request.updatesPerToken > 1
   }
 
   /// The tile for a request on a device, or what stands against one.
@@ -54,8 +77,9 @@ extension LinearAttentionPlan {
     _ choice: AttentionTileChoice = .tuned
   ) -> Result<LinearAttentionTile, PathRefusal> {
     if let reason = matrixRefusal(request) { return .failure(PathRefusal(reason: reason)) }
-    let shaderName = device.kind == .cpu ? softwareMatrixShader : matrixShader
-    for name in [shaderName, LinearAttentionCutter.matrixScanShader] {
+    let shaders = MatrixShaders(
+      preparesBlocks: preparesMatrixBlocks(request), isSoftware: device.kind == .cpu)
+    for name in shaders.all {
       if let reason = shaderRefusal(name, device) {
         return .failure(PathRefusal(reason: reason))
       }
@@ -72,17 +96,23 @@ extension LinearAttentionPlan {
             reason: "no tile for fragments of \(fragment.m)x\(fragment.n)x\(fragment.k) and "
               + "subgroups of \(subgroupSize)"))
       }
+      guard shaders.prepare == nil || max(fragment.m, fragment.n, fragment.k) <= 16 else {
+        return .failure(
+          PathRefusal(
+            reason: "blocks are prepared by groups of 16 rows and channels, which fragments of "
+              + "\(fragment.m)x\(fragment.n)x\(fragment.k) do not divide"))
+      }
       let least = max(fragment.n, 8)
       let most = max(least, min(64, ceilingDivide(request.valueHeadSize, least) * least))
       var reason = "subgroups of \(subgroupSize) are too large for chunks of 64 tokens"
       for chunk in [64, 32] {
         var columns = most
         while columns >= least {
-          defer { columns /= 2 }
+          defer { columns = columns / 2 / least * least }
           guard columns % least == 0, columns <= chunk,
             let tile = tile(
               request, fragment: fragment, subgroupSize: subgroupSize, chunk: chunk,
-              columns: columns)
+              columns: columns, shaders)
           else { continue }
           guard tile.subgroups * subgroupSize <= device.maxWorkgroupInvocations else {
             reason = "it needs workgroups of \(tile.subgroups * subgroupSize)"
@@ -98,7 +128,7 @@ extension LinearAttentionPlan {
             reason = "the state would not fit the registers"
             continue
           }
-          return .success(narrowed(tile, least, request, device, shaderName))
+          return .success(narrowed(tile, least, request, device))
         }
       }
       return .failure(PathRefusal(reason: reason))
@@ -108,7 +138,7 @@ extension LinearAttentionPlan {
   /// The tile with fewer columns, as long as the workgroups do not fill the device.
   private static func narrowed(
     _ tile: MatrixTile, _ least: Int, _ request: LinearAttentionRequest,
-    _ device: DeviceCapabilities, _ shaderName: String
+    _ device: DeviceCapabilities
   ) -> LinearAttentionTile {
     var own = tile
     let heads = request.sequenceCount * request.valueHeads
@@ -117,21 +147,26 @@ extension LinearAttentionPlan {
       heads * ceilingDivide(request.valueHeadSize, own.columns) < device.computeUnits ?? 64,
       let half = Self.tile(
         request, fragment: own.fragment, subgroupSize: own.subgroupSize, chunk: own.chunk,
-        columns: own.columns / 2)
+        columns: own.columns / 2, own.shaders)
     {
       own = half
     }
     return LinearAttentionTile(
       workgroupSize: own.subgroups * own.subgroupSize, columns: own.columns,
       lanes: own.subgroups * own.subgroupSize, blockRows: own.chunk,
-      subgroupSize: own.subgroupSize, matrix: own, matrixShader: shaderName)
+      subgroupSize: own.subgroupSize, matrix: own)
   }
 
   /// Nil where the fragments do not fit the sizes.
   private static func tile(
     _ request: LinearAttentionRequest, fragment: DeviceCapabilities.MatrixShape, subgroupSize: Int,
-    chunk: Int, columns: Int
+    chunk: Int, columns: Int, _ shaders: MatrixShaders
   ) -> MatrixTile? {
+    if shaders.prepare != nil {
+      return preparedTile(
+        request, fragment: fragment, subgroupSize: subgroupSize, chunk: chunk, columns: columns,
+        shaders)
+    }
     let lanesPerRow = max(1, subgroupSize / fragment.m)
     guard chunk % fragment.m == 0, chunk % fragment.n == 0, chunk % fragment.k == 0,
       chunk / lanesPerRow % max(fragment.k, 8) == 0,
@@ -149,17 +184,22 @@ extension LinearAttentionPlan {
       / subgroupSize
     return MatrixTile(
       fragment: fragment, subgroups: subgroups, subgroupSize: subgroupSize, columns: columns,
-      lanesPerRow: lanesPerRow, sharedBytes: sharedBytes, registers: registers)
+      lanesPerRow: lanesPerRow, sharedBytes: sharedBytes, registers: registers, chunk: chunk,
+      recordBytes: 0, shaders: shaders)
   }
 
   /// The specialization constants of the shader that are its own.
-  static func matrixConstants(_ tile: MatrixTile, isOnes: Bool) -> [String: UInt32] {
+  static func matrixConstants(
+    _ tile: MatrixTile, _ request: LinearAttentionRequest, isOnes: Bool
+  ) -> [String: UInt32] {
     [
       "FRAGMENT_M": UInt32(tile.fragment.m), "FRAGMENT_N": UInt32(tile.fragment.n),
       "FRAGMENT_K": UInt32(tile.fragment.k), "SUBGROUP_SIZE": UInt32(tile.subgroupSize),
       // One column of ones.
       "COLUMNS": UInt32(isOnes ? max(tile.fragment.n, 8) : tile.columns),
       "LANES_PER_ROW": UInt32(tile.lanesPerRow),
+      "BLOCK_ROWS": UInt32(tile.chunk),
+      "IS_SPLIT": readsInTwoParts(request) ? 1 : 0,
     ]
   }
 }

@@ -171,7 +171,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       "UPDATES": UInt32(request.updatesPerToken),
     ]
     if let matrix = tile.matrix {
-      constants.merge(Self.matrixConstants(matrix, isOnes: isOnes)) { $1 }
+      constants.merge(Self.matrixConstants(matrix, request, isOnes: isOnes)) { $1 }
     } else if form == .chunk {
       constants["BLOCK_ROWS"] = UInt32(tile.blockRows)
       if stage.shaderName == LinearAttentionCutter.chunkShader {
@@ -218,8 +218,6 @@ public struct LinearAttentionTile: Sendable, Hashable {
   var tokensAhead = 0
   /// What is beside on matrix units.
   var matrix: LinearAttentionPlan.MatrixTile?
-  /// The shader that runs on them.
-  var matrixShader: String?
 
   /// How `linear_step.comp` cuts a state.
   public struct Step: Sendable, Hashable {

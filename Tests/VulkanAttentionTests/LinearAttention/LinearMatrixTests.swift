@@ -88,7 +88,7 @@ extension LinearProblem {
     var problem = self
     problem.request = request
     (problem.q, problem.k, problem.v) = (part(q), part(k), part(v))
-    for operand in [LinearAttentionOperand.decay, .beta, .timeStep, .outputGate] {
+    for operand in numbers.keys where request.view(of: operand) != nil {
       problem.numbers[operand] = numbers[operand].map(part)
     }
     return problem

@@ -47,7 +47,7 @@ struct LinearProblem: Sendable {
     }
   }
 
-  /// The same with what its types hold of q, k, v and z.
+  /// The same with what its types hold of q, k, v, z and the operands that are keys.
   func rounded() -> LinearProblem {
     var problem = self
     func round(_ values: [Float], _ type: ElementType) -> [Float] {
@@ -57,6 +57,9 @@ struct LinearProblem: Sendable {
     problem.k = round(k, request.elementType)
     problem.v = round(v, request.valueType)
     problem.numbers[.outputGate] = numbers[.outputGate].map { round($0, request.valueType) }
+    for operand in [LinearAttentionOperand.eraseKeys, .lowRankA, .lowRankB] {
+      problem.numbers[operand] = numbers[operand].map { round($0, request.elementType) }
+    }
     return problem
   }
 
