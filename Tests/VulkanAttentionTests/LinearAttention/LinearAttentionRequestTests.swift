@@ -181,6 +181,29 @@ import Testing
     #expect(next.count == 15 && next.values.allSatisfy { $0 == request.tokens })
   }
 
+  @Test func lanesOfAProcessorShareWork() throws {
+    func tile(
+      _ size: Int, _ operands: Set<LinearAttentionOperand>, on device: DeviceCapabilities
+    ) throws -> LinearAttentionTile {
+      try LinearAttentionPlan(
+        LinearAttentionRequest(
+          tokens: 1000, valueHeads: 2, keyHeadSize: size, operands: operands),
+        device: device, form: .recurrent, path: .row
+      ).tile
+    }
+    var software = try SampleDevice.software.capabilities()
+    let few = try tile(64, [.keyDecay], on: software)
+    #expect(few.sharingLanes == 8 && few.columns == 2 && few.tokensAhead == 0)
+    #expect(try tile(64, [], on: software).columns == 1)
+    #expect(try tile(8, [.keyDecay], on: software).columns == 1)
+    (software.subgroupSize, software.minSubgroupSize, software.maxSubgroupSize) = (16, 16, 16)
+    let many = try tile(64, [.keyDecay], on: software)
+    #expect(many.sharingLanes == 16 && many.columns == 1 && many.tokensAhead == 2)
+    // A GPU's workgroup is more than one subgroup.
+    let gpu = try tile(64, [.keyDecay], on: SampleDevice.nvidia.capabilities())
+    #expect(gpu.sharingLanes == 1 && gpu.columns == 1 && gpu.tokensAhead == 0)
+  }
+
   @Test func choosesByLength() throws {
     let software = try SampleDevice.software.capabilities()
     let gpu = try SampleDevice.nvidia.capabilities()
@@ -194,10 +217,9 @@ import Testing
       ).form
     }
     #expect(try form(1, 64, on: gpu) == .recurrent && form(1000, 64, on: gpu) == .chunk)
-    // A processor walks tokens, but for dear gates over large heads.
+    // A processor walks tokens, whatever their gates are.
     #expect(try form(1000, 128, on: software) == .recurrent)
-    #expect(try form(1000, 64, [.keyDecay], on: software) == .recurrent)
-    #expect(try form(1000, 128, [.keyDecay], on: software) == .chunk)
+    #expect(try form(1000, 128, [.keyDecay], on: software) == .recurrent)
     #expect(try form(1, 128, [.keyDecay], on: software) == .recurrent)
     let request = try LinearAttentionRequest(tokens: 1, valueHeads: 2, keyHeadSize: 64)
     #expect(try LinearAttentionPlan(request, device: gpu).path == .subgroup)

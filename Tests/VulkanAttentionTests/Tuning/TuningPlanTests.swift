@@ -209,12 +209,15 @@ import Testing
   @Test func linearPlansTakeAFormOfTheirClass() throws {
     let device = try SampleDevice.software.capabilities()
     let request = try linear(1024)
-    #expect(try LinearAttentionPlan(request, device: device).form == .chunk)
+    let untuned = try LinearAttentionPlan(request, device: device)
+    #expect(untuned.form == .recurrent && untuned.tile.sharingLanes == untuned.tile.workgroupSize)
     let recurrent = tuning(
       request.tuningKey,
       .linear(.init(form: .recurrent, path: .row, blockRows: 1, workgroupSize: 16)))
     let plan = try LinearAttentionPlan(request, device: device, tuning: recurrent)
     #expect(plan.isTuned && plan.form == .recurrent && plan.tile.workgroupSize == 16)
+    // Lanes share within a subgroup, which has 8 here.
+    #expect(plan.tile.sharingLanes == 1 && plan.tile.tokensAhead == 0)
     #expect(try !LinearAttentionPlan(linear(64), device: device, tuning: recurrent).isTuned)
     #expect(
       try !LinearAttentionPlan(request, device: device, form: .chunk, tuning: recurrent).isTuned)
