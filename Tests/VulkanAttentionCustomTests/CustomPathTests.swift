@@ -20,7 +20,7 @@ struct CustomPathTests {
     let request = try request()
     let usual = try AttentionPlan(
       request, device: device, path: nil, tuning: .none, customByteCount: 64)
-    #expect(usual.path == .matrix2)
+    #expect(usual.path == .matrix)
     let plan = try AttentionPlan(
       request, device: device, path: nil, tuning: .none, customByteCount: 64,
       excluded: [.matrix2: "for a test", .matrix: "for a test"])
