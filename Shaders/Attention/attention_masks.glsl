@@ -288,13 +288,16 @@ bool passesDataMasks(Row row, int key) {
   return passesDataMasks(row, key, HAS(OPTION_MASK) ? loadByte(row.mask + key) : 0);
 }
 
-/// Whether the row sees the key. Any key may be asked for while the sequence has one.
-bool seesKey(Row row, int key) {
+/// Whether the row sees the key, whose byte of the dense mask is `maskByte`. Any key may be asked for while the
+/// sequence has one.
+bool seesKey(Row row, int key, uint maskByte) {
   bool seen = inInterval(row, key);
-  if (HAS_DATA_MASKS) {
-    seen = passesDataMasks(row, min(key, int(keyTokens) - 1)) && seen;
-  }
+  if (HAS_DATA_MASKS) { seen = passesDataMasks(row, min(key, int(keyTokens) - 1), maskByte) && seen; }
   return seen;
+}
+
+bool seesKey(Row row, int key) {
+  return seesKey(row, key, HAS(OPTION_MASK) ? loadByte(row.mask + min(key, int(keyTokens) - 1)) : 0);
 }
 
 #endif

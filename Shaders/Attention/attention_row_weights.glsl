@@ -31,17 +31,12 @@ uint hiddenKeys(uint firstKey) {
   }
   uint hidden = 0;
   [[unroll]] for (uint c = 0; c < KEYS_PER_BLOCK; c++) {
-    const int key = int(firstKey + c);
-    bool seen = inInterval(row, key);
-    if (HAS_DATA_MASKS) {
-      uint maskByte = 0;
-      if (HAS(OPTION_MASK)) {
-        const uint at = skip + c % 4 * 8;
-        maskByte = (at < 32 ? words[c / 4] >> at : words[c / 4 + 1] >> at - 32) & 0xffu;
-      }
-      seen = passesDataMasks(row, min(key, int(keyTokens) - 1), maskByte) && seen;
+    uint maskByte = 0;
+    if (HAS(OPTION_MASK)) {
+      const uint at = skip + c % 4 * 8;
+      maskByte = (at < 32 ? words[c / 4] >> at : words[c / 4 + 1] >> at - 32) & 0xffu;
     }
-    if (!seen) { hidden |= 1u << c; }
+    if (!seesKey(row, int(firstKey + c), maskByte)) { hidden |= 1u << c; }
   }
   return hidden;
 }
