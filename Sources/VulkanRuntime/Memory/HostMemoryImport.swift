@@ -7,9 +7,12 @@ extension MemoryBlock {
   /// - Parameters:
   ///   - pointer: the first byte, at a multiple of the device's alignment.
   ///   - byteCount: a multiple of the device's alignment.
+  ///   - usedByteCount: how many of them the block counts; nil for all.
+  ///   - purpose: what the block is for.
   convenience init(
-    importing pointer: UnsafeMutableRawPointer, byteCount: Int, label: String,
-    into logical: LogicalDevice, freed: @escaping @Sendable () -> Void
+    importing pointer: UnsafeMutableRawPointer, byteCount: Int, usedByteCount: Int? = nil,
+    purpose: MemoryPurpose = .device, label: String, into logical: LogicalDevice,
+    freed: @escaping @Sendable () -> Void
   ) throws(VulkanError) {
     guard let getProperties = logical.calls.vkGetMemoryHostPointerPropertiesEXT else {
       throw .functionMissing(name: "vkGetMemoryHostPointerPropertiesEXT")
@@ -32,8 +35,8 @@ extension MemoryBlock {
         throw error
       }
       self.init(
-        logical, buffer: buffer, byteCount: byteCount, usage: Self.fullUsage, mapped: pointer,
-        memory: memory, freed: freed)
+        logical, buffer: buffer, byteCount: usedByteCount ?? byteCount, purpose: purpose,
+        usage: Self.fullUsage, mapped: pointer, memory: memory, freed: freed)
     } catch {
       logical.calls.vkDestroyBuffer(logical.handle, buffer, nil)
       throw error

@@ -75,12 +75,36 @@ final class MemoryPool: Sendable {
             allowed: limit)
         }
       }
-      let block = try MemoryBlock(
-        logical, byteCount: blockSize, purpose: purpose, label: label)
+      let block: MemoryBlock
+      if let huge = hugeBlock(blockSize, purpose: purpose, label: label) {
+        block = huge
+      } else {
+        block = try MemoryBlock(logical, byteCount: blockSize, purpose: purpose, label: label)
+      }
       var free = FreeList(byteCount: blockSize)
       _ = free.allocate(size, alignment: Self.alignment)
       pooled.append(Pooled(block: block, free: free))
       return Allocation(pool: self, block: block, range: 0..<size, label: label)
+    }
+  }
+
+  /// A block in large pages; nil where the device is not a processor or has no use for memory of ours.
+  private func hugeBlock(_ byteCount: Int, purpose: MemoryPurpose, label: String) -> MemoryBlock? {
+    // Of less than a block's size up to a page would be wasted.
+    guard byteCount >= Self.blockByteCount, logical.memoryTypes.isUnified,
+      logical.capabilities.kind == .cpu,
+      logical.capabilities.has(.externalMemoryHost),
+      let pages = HugePages(byteCount + Self.readableTailByteCount)
+    else { return nil }
+    do throws(VulkanError) {
+      return try MemoryBlock(
+        importing: pages.start, byteCount: pages.byteCount, usedByteCount: byteCount,
+        purpose: purpose, label: label, into: logical
+      ) { pages.unmap() }
+    } catch {
+      // The driver's own memory may do, and says so if it does not.
+      pages.unmap()
+      return nil
     }
   }
 
@@ -167,12 +191,13 @@ final class MemoryBlock: @unchecked Sendable {
   ///   - memory: what is freed at the end, and the buffer with it; nil leaves both alone.
   ///   - freed: called when the memory is freed.
   init(
-    _ logical: LogicalDevice, buffer: VkBuffer, byteCount: Int, usage: UInt32,
-    mapped: UnsafeMutableRawPointer?, memory: VkDeviceMemory?, freed: (@Sendable () -> Void)?
+    _ logical: LogicalDevice, buffer: VkBuffer, byteCount: Int, purpose: MemoryPurpose = .device,
+    usage: UInt32, mapped: UnsafeMutableRawPointer?, memory: VkDeviceMemory?,
+    freed: (@Sendable () -> Void)?
   ) {
     self.logical = logical
     self.byteCount = byteCount
-    purpose = .device
+    self.purpose = purpose
     self.buffer = buffer
     self.usage = usage
     self.mapped = mapped

@@ -112,6 +112,33 @@ struct DeviceBufferTests {
     #expect(small.isEmpty && halves.isEmpty && large == nil)
   }
 
+  @Test("A processor's blocks are large pages, where it imports memory")
+  func largePages() throws {
+    guard device.capabilities.kind == .cpu, device.capabilities.has(.externalMemoryHost),
+      HugePages(1) != nil
+    else { return }
+    for purpose in MemoryPurpose.allCases {
+      let buffer = try device.makeBuffer(byteCount: 1000, purpose: purpose)
+      let block = buffer.allocation.block
+      let start = try #require(block.mapped)
+      #expect(Int(bitPattern: start).isMultiple(of: HugePages.pageByteCount))
+      #expect(block.byteCount == MemoryPool.blockByteCount && block.purpose == purpose)
+    }
+  }
+
+  @Test("Large pages begin at multiples of their size, are writable and go away")
+  func pages() throws {
+    let wanted = 3 * HugePages.pageByteCount - 5
+    guard let pages = HugePages(wanted) else { return }
+    #expect(pages.byteCount == 3 * HugePages.pageByteCount)
+    #expect(Int(bitPattern: pages.start).isMultiple(of: HugePages.pageByteCount))
+    let bytes = UnsafeMutableRawBufferPointer(start: pages.start, count: pages.byteCount)
+    bytes.initializeMemory(as: UInt8.self, repeating: 7)
+    #expect(bytes.first == 7 && bytes.last == 7)
+    pages.unmap()
+    #expect(HugePages(.max / 4) == nil)
+  }
+
   @Test("Tasks allocate and free at the same time")
   func concurrentUse() async throws {
     let device = device

@@ -1,0 +1,255 @@
+#version 460
+
+// Linear attention and its gated kin where nothing is erased, some tokens at a time; for processors. The family's step
+// is in linear_interface.glsl.
+//
+//   for every TOKENS tokens: for every row i of the state: for each of the tokens t:
+//     S_i <- decay_t,i S_i + k_t,i (beta w v)_t;  o_t += q_t,i S_i
+//
+// The arithmetic of linear_recurrent.comp, its loops the other way round: no row of the state meets another, so that one
+// row takes some tokens while it is in a register. A state of 64 rows and more does not fit a processor's 32 registers:
+// token by token it is loaded and stored for every token, here for every TOKENS of them. Outputs and values of the
+// tokens are what registers hold instead: TOKENS * COLUMNS * 2, and COLUMNS for the row.
+//
+// A token that clears the state (a decay of 0, another sequence) begins a pass: before it passes take fewer tokens, and
+// those that are not there repeat the first one with value 0 and decay 1.
+//
+// Grid: x = tiles of workgroup * COLUMNS columns, y = value head, z = sequence.
+
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+
+layout(constant_id = 10) const uint COLUMNS = 1;
+layout(constant_id = 11) const uint TOKENS = 4;
+layout(constant_id = 12) const uint SHARING_LANES = 1;
+layout(constant_id = 13) const uint TOKENS_AHEAD = 0;  // how far ahead rows are touched, or 0
+
+#include "linear_processor.glsl"
+
+const uint QUADS = (KEY_CHANNELS + 3) / 4;
+const bool SCALAR_DECAYS = HAS(OPTION_HEAD_DECAY | OPTION_DECAY | OPTION_TIME_STEP);
+const bool DECAYS = SCALAR_DECAYS || HAS(OPTION_KEY_DECAY | OPTION_VALUE_DECAY);
+
+// Every index is a constant after unrolling: registers, or the stack of one lane.
+vec4 s[QUADS][COLUMNS];
+uint column[COLUMNS];  // clamped to the last
+bool isStored[COLUMNS];
+
+void loadState(uint64_t address, bool isThere) {
+  [[unroll]] for (uint i = 0; i < QUADS; i++) {
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) { s[i][c] = vec4(0.0); }
+  }
+  // A load at an address that all invocations share is executed by the software driver even where none of them is
+  // there to load, so that it must be one that can be read.
+  const uint64_t base = isThere ? address : p.block;
+  const uint rowBytes = isThere ? VALUE_CHANNELS * 4 : 0;
+  if (isThere) {
+    [[unroll]] for (uint channel = 0; channel < KEY_CHANNELS; channel++) {
+      [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+        s[channel / 4][c][channel % 4] = FloatReference(base + channel * rowBytes + column[c] * 4).value;
+      }
+    }
+  }
+}
+
+void storeState(uint64_t address) {
+  [[unroll]] for (uint channel = 0; channel < KEY_CHANNELS; channel++) {
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+      if (isStored[c]) {
+        FloatReference(address + (channel * VALUE_CHANNELS + column[c]) * 4).value = s[channel / 4][c][channel % 4];
+      }
+    }
+  }
+}
+
+vec4 loadKeys(const uint type, uint64_t row, const uint quad) {
+  return loadChannels4(type, ALIGNED, row, quad * 4, KEY_CHANNELS);
+}
+
+float loadColumn(const uint type, uint64_t row, const uint c) {
+  return loadElement(type, row + column[c] * elementBytes(type));
+}
+
+void main() {
+  [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+    const uint own = ((gl_WorkGroupID.x + p.firstTile) * COLUMNS + c) * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+    column[c] = min(own, VALUE_CHANNELS - 1);
+    isStored[c] = own < VALUE_CHANNELS;
+  }
+  openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
+
+  const uint64_t carry = stateAddress(SLOT_CARRY);
+  const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
+  const bool fromCarry = (p.flags & FLAG_FROM_CARRY) != 0;
+  loadState(
+    fromCarry ? carry : initial, fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0));
+
+  const uint t0 = tokenBegin;
+  Walk q = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, t0, 1, keyHead);
+  Walk k = openSharedWalk(true, SLOT_K, KEY_TYPE, t0, 1, keyHead);
+  Walk v = openSharedWalk(!HAS(OPTION_ONES), SLOT_V, VALUE_TYPE, t0, 1, head);
+  Walk o = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_O, OUTPUT_TYPE, t0, 1, head);
+  Walk decay = openSharedWalk(HAS(OPTION_DECAY), SLOT_DECAY, GATE_TYPE, t0, 1, head);
+  Walk keyDecay = openSharedWalk(HAS(OPTION_KEY_DECAY), SLOT_KEY_DECAY, GATE_TYPE, t0, 1, head);
+  Walk valueDecay = openSharedWalk(HAS(OPTION_VALUE_DECAY), SLOT_VALUE_DECAY, GATE_TYPE, t0, 1, head);
+  Walk dt = openSharedWalk(HAS(OPTION_TIME_STEP), SLOT_TIME_STEP, GATE_TYPE, t0, 1, head);
+  Walk beta = openSharedWalk(HAS(OPTION_BETA), SLOT_BETA, GATE_TYPE, t0, 1, head);
+  Walk writeGates = openSharedWalk(HAS(OPTION_WRITE_GATES), SLOT_WRITE_GATES, GATE_TYPE, t0, 1, head);
+  Walk gate = openSharedWalk(HAS(OPTION_OUTPUT_GATE), SLOT_OUTPUT_GATE, VALUE_TYPE, t0, 1, head);
+  Walk ids = openSharedWalk(HAS(OPTION_SEQUENCE_IDS), SLOT_SEQUENCE_IDS, ELEMENT_F32, t0, 1, 0);
+  Walk denominators = openSharedWalk(HAS(OPTION_DIVIDE), SLOT_DENOMINATORS, ELEMENT_F32, t0, 1, head);
+  const float headFactor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
+  const float rate = HAS(OPTION_TIME_STEP) ? headValue(SLOT_RATE) : 0.0;
+  const uint64_t bonus = HAS(OPTION_BONUS)
+    ? sameForAll(BLOCK.tensors[SLOT_BONUS].address + uint64_t(head) * KEY_CHANNELS * 4) : 0ul;
+
+  uint token = tokenBegin;
+  if (token < tokenEnd) {
+    // Tested at its end: the software driver would run the body once more for nothing.
+    for (;;) {
+      // --- What each token is ---
+      uint count = min(TOKENS, tokenEnd - token);  // tokens of this pass
+      float factor[TOKENS];
+      float step[TOKENS];
+      [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+        const uint place = min(t, tokenEnd - 1 - token);
+        factor[t] = headFactor;
+        step[t] = 1;
+        if (HAS(OPTION_TIME_STEP)) {
+          step[t] = timeStep(loadElement(GATE_TYPE, dt.at + place * dt.step));
+          factor[t] *= decayFactor(step[t] * rate);
+        }
+        if (HAS(OPTION_DECAY)) { factor[t] *= decayFactor(loadElement(GATE_TYPE, decay.at + place * decay.step)); }
+        bool clears = DECAYS && factor[t] == 0;
+        if (HAS(OPTION_SEQUENCE_IDS) && token + place > 0) {
+          const uint64_t at = ids.at + place * ids.step;
+          const uint64_t before = at - (token + place > 0 ? ids.step : 0ul);
+          clears = clears || WordReference(at).value != WordReference(before).value;
+        }
+        if (SCALAR_DECAYS || HAS(OPTION_SEQUENCE_IDS)) {
+          if (t > 0) {
+            count = clears ? min(count, t) : count;
+          } else if (clears) {
+            // 0 * NaN is NaN: what came before must be gone.
+            [[unroll]] for (uint i = 0; i < QUADS; i++) {
+              [[unroll]] for (uint c = 0; c < COLUMNS; c++) { s[i][c] = vec4(0.0); }
+            }
+          }
+        }
+      }
+      count = sameForAll(count);
+
+      uint64_t qRow[TOKENS];
+      uint64_t kRow[TOKENS];
+      float keyShares[TOKENS][SHARED_FACTORS];
+      float columnFactor[TOKENS][COLUMNS];
+      float own[TOKENS][COLUMNS];
+      float x[TOKENS][COLUMNS];
+      vec4 sums[TOKENS][COLUMNS];  // four, so that additions do not wait for each other
+      float weights[TOKENS];  // of a token's own update where it reads before that
+      [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+        const bool isThere = t < count;
+        const uint place = isThere ? t : 0;
+        qRow[t] = q.at + place * q.step;
+        kRow[t] = k.at + place * k.step;
+        const float strength =
+          HAS(OPTION_BETA) ? loadElement(GATE_TYPE, beta.at + place * beta.step) : step[t];
+        weights[t] = 0;
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+          sums[t][c] = vec4(0.0);
+          own[t][c] = HAS(OPTION_ONES) ? 1.0 : loadColumn(VALUE_TYPE, v.at + place * v.step, c);
+          x[t][c] = own[t][c] * strength;
+          if (HAS(OPTION_WRITE_GATES)) { x[t][c] *= loadColumn(GATE_TYPE, writeGates.at + place * writeGates.step, c); }
+          if (!isThere) { x[t][c] = 0; }
+          columnFactor[t][c] = factor[t];
+          if (HAS(OPTION_VALUE_DECAY)) {
+            columnFactor[t][c] *= decayFactor(loadColumn(GATE_TYPE, valueDecay.at + place * valueDecay.step, c));
+          }
+          if (!isThere) { columnFactor[t][c] = 1; }
+        }
+        if (HAS(OPTION_KEY_DECAY)) {
+          float shares[SHARED_FACTORS];
+          shareKeyFactors(keyDecay.at + place * keyDecay.step, shares);
+          [[unroll]] for (uint i = 0; i < SHARED_FACTORS; i++) { keyShares[t][i] = isThere ? shares[i] : 1.0; }
+        }
+      }
+      if (TOKENS_AHEAD > 0) {
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+          const uint ahead = min(TOKENS_AHEAD + t, tokenEnd - 1 - token);
+          touchRow(!HAS(OPTION_NO_OUTPUT), KEY_TYPE, q, ahead, KEY_CHANNELS);
+          touchRow(true, KEY_TYPE, k, ahead, KEY_CHANNELS);
+          touchRow(!HAS(OPTION_ONES), VALUE_TYPE, v, ahead, VALUE_CHANNELS);
+          touchRow(HAS(OPTION_KEY_DECAY), GATE_TYPE, keyDecay, ahead, KEY_CHANNELS);
+        }
+      }
+
+      // --- One pass over the state ---
+      [[unroll]] for (uint i = 0; i < QUADS; i++) {
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+          const vec4 key = loadKeys(KEY_TYPE, kRow[t], i);
+          vec4 query = vec4(0.0);
+          if (!HAS(OPTION_NO_OUTPUT)) { query = loadKeys(KEY_TYPE, qRow[t], i); }
+          vec4 rows = vec4(1.0);
+          if (HAS(OPTION_KEY_DECAY)) { rows = keyFactors(keyShares[t], i); }
+          if (HAS(OPTION_BONUS) && !HAS(OPTION_NO_OUTPUT)) {
+            const vec4 products = query * loadKeys(ELEMENT_F32, bonus, i) * key;
+            weights[t] += (products.x + products.y) + (products.z + products.w);
+          }
+          [[unroll]] for (uint r = 0; r < 4; r++) {
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+              float state = s[i][c][r];
+              if (HAS(OPTION_BEFORE)) { sums[t][c][r] = fma(query[r], state, sums[t][c][r]); }
+              if (SCALAR_DECAYS || HAS(OPTION_VALUE_DECAY)) { state *= columnFactor[t][c]; }
+              if (HAS(OPTION_KEY_DECAY)) { state *= rows[r]; }
+              state = fma(key[r], x[t][c], state);
+              if (!HAS(OPTION_BEFORE)) { sums[t][c][r] = fma(query[r], state, sums[t][c][r]); }
+              s[i][c][r] = state;
+            }
+          }
+        }
+      }
+
+      if (!HAS(OPTION_NO_OUTPUT)) {
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+          const bool isThere = t < count;
+          const uint place = isThere ? t : 0;
+          const float denominator =
+            HAS(OPTION_DIVIDE) ? FloatReference(denominators.at + place * denominators.step).value : 1.0;
+          [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+            const float z =
+              HAS(OPTION_OUTPUT_GATE) ? loadColumn(VALUE_TYPE, gate.at + place * gate.step, c) : 0.0;
+            float sum = (sums[t][c].x + sums[t][c].y) + (sums[t][c].z + sums[t][c].w);
+            if (HAS(OPTION_BONUS)) { sum = fma(weights[t], x[t][c], sum); }
+            const float result = finishOutput(BLOCK.scale * sum, own[t][c], z, denominator);
+            if (isStored[c] && isThere) {
+              storeElement(OUTPUT_TYPE, o.at + place * o.step + column[c] * elementBytes(OUTPUT_TYPE), result);
+            }
+          }
+        }
+      }
+      token += count;
+      if (token >= tokenEnd) { break; }
+      q.at += count * q.step;
+      k.at += count * k.step;
+      v.at += count * v.step;
+      o.at += count * o.step;
+      decay.at += count * decay.step;
+      keyDecay.at += count * keyDecay.step;
+      valueDecay.at += count * valueDecay.step;
+      dt.at += count * dt.step;
+      beta.at += count * beta.step;
+      writeGates.at += count * writeGates.step;
+      gate.at += count * gate.step;
+      ids.at += count * ids.step;
+      denominators.at += count * denominators.step;
+    }
+  }
+
+  // Never: no sequence is that long.
+  if (TOKENS_AHEAD > 0 && (touched & BLOCK.longestSequence >> 31) != 0) { FloatReference(carry).value = 0; }
+  if ((p.flags & FLAG_TO_CARRY) != 0) { storeState(carry); }
+  if ((p.flags & FLAG_STORES) != 0) {
+    const uint64_t final = stateAddress(SLOT_FINAL_STATE);
+    if (final != 0) { storeState(final); }
+  }
+}
