@@ -57,11 +57,16 @@ layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer Sta
 
 void main() {
   const uint octets = (CHANNELS + 7) / 8;
-  const uint item =
-    (gl_WorkGroupID.x + p.firstGroup) * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
+  // Only numbers that all invocations share are divided by the heads: the software driver divides lane by lane.
+  const uint firstItem = (gl_WorkGroupID.x + p.firstGroup) * gl_WorkGroupSize.x;
+  const uint firstRow = firstItem / octets;
+  const uint item = firstItem % octets + gl_LocalInvocationID.x;
   const uint octet = item % octets;
-  const uint head = item / octets % p.heads;
-  const uint token = item / octets / p.heads;
+  const uint row = firstRow % p.heads + item / octets;
+  // Exact: fewer than the heads and a workgroup's rows, and half of one away from every whole number.
+  const uint tokensOn = uint((float(row) + 0.5) / float(p.heads));
+  const uint head = row - tokensOn * p.heads;
+  const uint token = firstRow / p.heads + tokensOn;
   const uint batch = gl_WorkGroupID.z + p.firstBatch;
 
   uint tokens = p.tokens;

@@ -51,7 +51,7 @@
 //   PACKED, the copy counted (attention_pack.comp), machine busier: C16 / C6             81-82    73-76
 //   PACKED R2 (5 instructions per 2 multiply-adds): C4 / C6 / C8            86 / 48 / 47       52 / - / -
 //   row-major packing [T][D] instead of blocks                                           99       69-75
-//   8-byte loads and stores for q and o                                                  no gain
+//   8-byte loads and stores for q and o (below; a gain with 16 lanes)                    no gain
 //   PACKED with LP_NATIVE_VECTOR_WIDTH=512 (16 lanes), C12 / C6, copying not counted     165      154
 //   the same, the copy counted, machine busier                                           136      115
 // Without AVX-512 (EPYC 7003, Zen 3, both cores, f32, C5, share of the multiply-add ceiling of the same minute,
@@ -89,6 +89,26 @@ vec4 q[QUADS_QK];  // times scale * log2(e), so that scores are exponents of 2
 vec4 o[QUADS_V];   // not normalised
 
 #include "attention_row_weights.glsl"
+
+// Rows of f32 are loaded and stored by numbers of 64 bits: rows of a head are a multiple of 4 KiB apart in [B,S,H,128],
+// where lanes share a place of the cache, and every access is to all of them. S=T=512 D=128: 8.5 to 7.9 ms.
+
+vec4 loadQueryQuad(uint64_t address, const uint quad) {
+  if (QUERY_TYPE != ELEMENT_F32 || !ALIGNED || HAS(OPTION_QUERY_BIAS)) { return loadQueryChannels4(address, quad * 4); }
+  const uvec2 low = unpackUint2x32(LongReference(address + quad * 16).value);
+  const uvec2 high = unpackUint2x32(LongReference(address + quad * 16 + 8).value);
+  return uintBitsToFloat(uvec4(low, high));
+}
+
+void storeOutputQuad(uint64_t address, const uint quad, vec4 values) {
+  if (OUTPUT_TYPE == ELEMENT_F32 && ALIGNED) {
+    const uvec4 words = floatBitsToUint(values);
+    LongReference(address + quad * 16).value = joined(words.x, words.y);
+    LongReference(address + quad * 16 + 8).value = joined(words.z, words.w);
+  } else {
+    storeChannels4(OUTPUT_TYPE, ALIGNED, address, quad * 4, HEAD_SIZE_V, values);
+  }
+}
 
 /// Channels 4 * quad ... 4 * quad + 3 of a key row of the block, at subgroup-uniform addresses.
 vec4 loadKeyQuad(uint64_t block, uint64_t rowOffset, const uint key, const uint quad) {
@@ -205,7 +225,7 @@ void main() {
   if (HAS_MORE(MORE_OPTION_BLOCK_MAP)) { row.blockMap = blockMapRow(firstToken); }
   const uint64_t address = queryAddress(token);
   [[unroll]] for (uint d = 0; d < QUADS_QK; d++) {
-    q[d] = loadQueryChannels4(address, d * 4) * row.scale;
+    q[d] = loadQueryQuad(address, d) * row.scale;
   }
   loadState(token, 1, 0, rowMax, rowSum);
   [[unroll]] for (uint e = 0; e < QUADS_V; e++) { o[e] = loadStateChannels4(token, e * 4, rowMax); }
@@ -362,8 +382,7 @@ void main() {
     const uint64_t result = outputAddress(token);
     [[unroll]] for (uint e = 0; e < QUADS_V; e++) {
       if (e * 4 < HEAD_SIZE_V) {
-        storeChannels4(
-          OUTPUT_TYPE, ALIGNED, result, e * 4, HEAD_SIZE_V, MODIFIED_OUTPUT(token, e * 4, o[e] * factor));
+        storeOutputQuad(result, e, MODIFIED_OUTPUT(token, e * 4, o[e] * factor));
         storeStateChannels4(token, e * 4, rowMax, o[e]);
       }
     }
