@@ -15,16 +15,32 @@
 // those that are not there repeat the first one with value 0 and decay 1.
 //
 // Grid: x = tiles of workgroup * COLUMNS columns, y = value head, z = sequence.
+//
+// Ladder, f32 B1 T4096 H8, lavapipe of Mesa 26.1.6 on two cores of an EPYC 9004, at real-time priority, ms. A row of a
+// token's tile is 3 multiplications and 2 additions (that driver has no fused ones); the multiplications alone would
+// take 4 ms at 64 x 64 and 16 ms at 128 x 128.
+//                                                          GLA       lightning     SSD
+//   K = V =                                              64   128     64   128     128
+//   16 lanes: linear_recurrent.comp                     14.7   44    10.8   39      38
+//     TOKENS = 4, one sum a token                       13.4   54    10.5   39      41
+//     four sums a token                                 12.9   48    10.3   36      37
+//     one sum, state after it: see after()              10.5   36     8.3   27      28
+//     addresses from the number of the token             9.8   35     7.8   27
+//     COLUMNS = 2, TOKENS = 2                            7.9   34    10     54      32
+//     COLUMNS = 2, TOKENS = 4                           18     63     8.7   26      27
+//     TOKENS = 8                                        11     37     8.7   29      28
+//   8 lanes: linear_recurrent.comp                      14.4   65    11.4   44      44
+//     TOKENS = 2 / 4                                12.2 / 15.9  61 / 66  9.7 / 12.5  39 / 44  40 / 43
+//     COLUMNS = 2, TOKENS = 2                           13.6   58    10.5   48      49
+// No faster: tensors that do not begin at the same place of a page, fewer tokens in a dispatch, large pages (3 %).
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 
+#include "linear_processor.glsl"
+
 layout(constant_id = 10) const uint COLUMNS = 1;
 layout(constant_id = 11) const uint TOKENS = 4;
-layout(constant_id = 12) const uint SHARING_LANES = 1;
-layout(constant_id = 13) const uint TOKENS_AHEAD = 0;  // how far ahead rows are touched, or 0
-
-#include "linear_processor.glsl"
 
 const uint QUADS = (KEY_CHANNELS + 3) / 4;
 const bool SCALAR_DECAYS = HAS(OPTION_HEAD_DECAY | OPTION_DECAY | OPTION_TIME_STEP);
@@ -70,6 +86,14 @@ float loadColumn(const uint type, uint64_t row, const uint c) {
   return loadElement(type, row + column[c] * elementBytes(type));
 }
 
+const uint TILE_COLUMNS = gl_WorkGroupSize.x * COLUMNS;
+
+/// The columns of this workgroup.
+Walk tileOf(Walk walk, const uint type) {
+  const uint tile = min((gl_WorkGroupID.x + p.firstTile) * TILE_COLUMNS, VALUE_CHANNELS - 1);
+  return Walk(walk.at + tile * elementBytes(type), walk.step);
+}
+
 void main() {
   [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
     const uint own = ((gl_WorkGroupID.x + p.firstTile) * COLUMNS + c) * gl_WorkGroupSize.x + gl_LocalInvocationID.x;
@@ -85,19 +109,19 @@ void main() {
     fromCarry ? carry : initial, fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0));
 
   const uint t0 = tokenBegin;
-  Walk q = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, t0, 1, keyHead);
-  Walk k = openSharedWalk(true, SLOT_K, KEY_TYPE, t0, 1, keyHead);
-  Walk v = openSharedWalk(!HAS(OPTION_ONES), SLOT_V, VALUE_TYPE, t0, 1, head);
-  Walk o = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_O, OUTPUT_TYPE, t0, 1, head);
-  Walk decay = openSharedWalk(HAS(OPTION_DECAY), SLOT_DECAY, GATE_TYPE, t0, 1, head);
-  Walk keyDecay = openSharedWalk(HAS(OPTION_KEY_DECAY), SLOT_KEY_DECAY, GATE_TYPE, t0, 1, head);
-  Walk valueDecay = openSharedWalk(HAS(OPTION_VALUE_DECAY), SLOT_VALUE_DECAY, GATE_TYPE, t0, 1, head);
-  Walk dt = openSharedWalk(HAS(OPTION_TIME_STEP), SLOT_TIME_STEP, GATE_TYPE, t0, 1, head);
-  Walk beta = openSharedWalk(HAS(OPTION_BETA), SLOT_BETA, GATE_TYPE, t0, 1, head);
-  Walk writeGates = openSharedWalk(HAS(OPTION_WRITE_GATES), SLOT_WRITE_GATES, GATE_TYPE, t0, 1, head);
-  Walk gate = openSharedWalk(HAS(OPTION_OUTPUT_GATE), SLOT_OUTPUT_GATE, VALUE_TYPE, t0, 1, head);
-  Walk ids = openSharedWalk(HAS(OPTION_SEQUENCE_IDS), SLOT_SEQUENCE_IDS, ELEMENT_F32, t0, 1, 0);
-  Walk denominators = openSharedWalk(HAS(OPTION_DIVIDE), SLOT_DENOMINATORS, ELEMENT_F32, t0, 1, head);
+  const Walk q = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, t0, 1, keyHead);
+  const Walk k = openSharedWalk(true, SLOT_K, KEY_TYPE, t0, 1, keyHead);
+  const Walk v = openSharedWalk(!HAS(OPTION_ONES), SLOT_V, VALUE_TYPE, t0, 1, head);
+  const Walk o = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_O, OUTPUT_TYPE, t0, 1, head);
+  const Walk decay = openSharedWalk(HAS(OPTION_DECAY), SLOT_DECAY, GATE_TYPE, t0, 1, head);
+  const Walk keyDecay = openSharedWalk(HAS(OPTION_KEY_DECAY), SLOT_KEY_DECAY, GATE_TYPE, t0, 1, head);
+  const Walk valueDecay = openSharedWalk(HAS(OPTION_VALUE_DECAY), SLOT_VALUE_DECAY, GATE_TYPE, t0, 1, head);
+  const Walk dt = openSharedWalk(HAS(OPTION_TIME_STEP), SLOT_TIME_STEP, GATE_TYPE, t0, 1, head);
+  const Walk beta = openSharedWalk(HAS(OPTION_BETA), SLOT_BETA, GATE_TYPE, t0, 1, head);
+  const Walk writeGates = openSharedWalk(HAS(OPTION_WRITE_GATES), SLOT_WRITE_GATES, GATE_TYPE, t0, 1, head);
+  const Walk gate = openSharedWalk(HAS(OPTION_OUTPUT_GATE), SLOT_OUTPUT_GATE, VALUE_TYPE, t0, 1, head);
+  const Walk ids = openSharedWalk(HAS(OPTION_SEQUENCE_IDS), SLOT_SEQUENCE_IDS, ELEMENT_F32, t0, 1, 0);
+  const Walk denominators = openSharedWalk(HAS(OPTION_DIVIDE), SLOT_DENOMINATORS, ELEMENT_F32, t0, 1, head);
   const float headFactor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
   const float rate = HAS(OPTION_TIME_STEP) ? headValue(SLOT_RATE) : 0.0;
   const uint64_t bonus = HAS(OPTION_BONUS)
@@ -108,11 +132,15 @@ void main() {
     // Tested at its end: the software driver would run the body once more for nothing.
     for (;;) {
       // --- What each token is ---
-      uint count = min(TOKENS, tokenEnd - token);  // tokens of this pass
+      // Addresses come from the one number that goes round the loop: each of these is a vector there, and one lane of it
+      // is read back from the stack.
+      const uint first = sameForAll(token);
+      const uint begun = first - tokenBegin;
+      uint count = min(TOKENS, tokenEnd - first);  // tokens of this pass
       float factor[TOKENS];
       float step[TOKENS];
       [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-        const uint place = min(t, tokenEnd - 1 - token);
+        const uint place = begun + min(t, tokenEnd - 1 - first);
         factor[t] = headFactor;
         step[t] = 1;
         if (HAS(OPTION_TIME_STEP)) {
@@ -121,9 +149,9 @@ void main() {
         }
         if (HAS(OPTION_DECAY)) { factor[t] *= decayFactor(loadElement(GATE_TYPE, decay.at + place * decay.step)); }
         bool clears = DECAYS && factor[t] == 0;
-        if (HAS(OPTION_SEQUENCE_IDS) && token + place > 0) {
+        if (HAS(OPTION_SEQUENCE_IDS) && tokenBegin + place > 0) {
           const uint64_t at = ids.at + place * ids.step;
-          const uint64_t before = at - (token + place > 0 ? ids.step : 0ul);
+          const uint64_t before = at - (tokenBegin + place > 0 ? ids.step : 0ul);
           clears = clears || WordReference(at).value != WordReference(before).value;
         }
         if (SCALAR_DECAYS || HAS(OPTION_SEQUENCE_IDS)) {
@@ -145,18 +173,18 @@ void main() {
       float columnFactor[TOKENS][COLUMNS];
       float own[TOKENS][COLUMNS];
       float x[TOKENS][COLUMNS];
-      vec4 sums[TOKENS][COLUMNS];  // four, so that additions do not wait for each other
+      float sums[TOKENS][COLUMNS];
       float weights[TOKENS];  // of a token's own update where it reads before that
       [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         const bool isThere = t < count;
-        const uint place = isThere ? t : 0;
+        const uint place = begun + (isThere ? t : 0);
         qRow[t] = q.at + place * q.step;
         kRow[t] = k.at + place * k.step;
         const float strength =
           HAS(OPTION_BETA) ? loadElement(GATE_TYPE, beta.at + place * beta.step) : step[t];
         weights[t] = 0;
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-          sums[t][c] = vec4(0.0);
+          sums[t][c] = 0;
           own[t][c] = HAS(OPTION_ONES) ? 1.0 : loadColumn(VALUE_TYPE, v.at + place * v.step, c);
           x[t][c] = own[t][c] * strength;
           if (HAS(OPTION_WRITE_GATES)) { x[t][c] *= loadColumn(GATE_TYPE, writeGates.at + place * writeGates.step, c); }
@@ -175,11 +203,12 @@ void main() {
       }
       if (TOKENS_AHEAD > 0) {
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-          const uint ahead = min(TOKENS_AHEAD + t, tokenEnd - 1 - token);
+          const uint ahead = begun + min(TOKENS_AHEAD + t, tokenEnd - 1 - first);
           touchRow(!HAS(OPTION_NO_OUTPUT), KEY_TYPE, q, ahead, KEY_CHANNELS);
           touchRow(true, KEY_TYPE, k, ahead, KEY_CHANNELS);
-          touchRow(!HAS(OPTION_ONES), VALUE_TYPE, v, ahead, VALUE_CHANNELS);
+          touchRow(!HAS(OPTION_ONES), VALUE_TYPE, tileOf(v, VALUE_TYPE), ahead, TILE_COLUMNS);
           touchRow(HAS(OPTION_KEY_DECAY), GATE_TYPE, keyDecay, ahead, KEY_CHANNELS);
+          touchRow(!HAS(OPTION_NO_OUTPUT), OUTPUT_TYPE, tileOf(o, OUTPUT_TYPE), ahead, TILE_COLUMNS);
         }
       }
 
@@ -195,16 +224,16 @@ void main() {
             const vec4 products = query * loadKeys(ELEMENT_F32, bonus, i) * key;
             weights[t] += (products.x + products.y) + (products.z + products.w);
           }
-          [[unroll]] for (uint r = 0; r < 4; r++) {
-            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-              float state = s[i][c][r];
-              if (HAS(OPTION_BEFORE)) { sums[t][c][r] = fma(query[r], state, sums[t][c][r]); }
-              if (SCALAR_DECAYS || HAS(OPTION_VALUE_DECAY)) { state *= columnFactor[t][c]; }
-              if (HAS(OPTION_KEY_DECAY)) { state *= rows[r]; }
-              state = fma(key[r], x[t][c], state);
-              if (!HAS(OPTION_BEFORE)) { sums[t][c][r] = fma(query[r], state, sums[t][c][r]); }
-              s[i][c][r] = state;
-            }
+          [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+            vec4 state = s[i][c];
+            vec4 read = query * state;
+            if (SCALAR_DECAYS || HAS(OPTION_VALUE_DECAY)) { state *= columnFactor[t][c]; }
+            if (HAS(OPTION_KEY_DECAY)) { state *= rows; }
+            state = fma(key, vec4(x[t][c]), state);
+            if (!HAS(OPTION_BEFORE)) { read = query * state; }
+            s[i][c] = state;
+            if (i + 2 < QUADS) { s[i + 2][c][t % 4] = after(s[i + 2][c][t % 4], sums[t][c]); }
+            sums[t][c] += (read.x + read.y) + (read.z + read.w);
           }
         }
       }
@@ -212,13 +241,13 @@ void main() {
       if (!HAS(OPTION_NO_OUTPUT)) {
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
           const bool isThere = t < count;
-          const uint place = isThere ? t : 0;
+          const uint place = begun + (isThere ? t : 0);
           const float denominator =
             HAS(OPTION_DIVIDE) ? FloatReference(denominators.at + place * denominators.step).value : 1.0;
           [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
             const float z =
               HAS(OPTION_OUTPUT_GATE) ? loadColumn(VALUE_TYPE, gate.at + place * gate.step, c) : 0.0;
-            float sum = (sums[t][c].x + sums[t][c].y) + (sums[t][c].z + sums[t][c].w);
+            float sum = sums[t][c];
             if (HAS(OPTION_BONUS)) { sum = fma(weights[t], x[t][c], sum); }
             const float result = finishOutput(BLOCK.scale * sum, own[t][c], z, denominator);
             if (isStored[c] && isThere) {
@@ -229,19 +258,6 @@ void main() {
       }
       token += count;
       if (token >= tokenEnd) { break; }
-      q.at += count * q.step;
-      k.at += count * k.step;
-      v.at += count * v.step;
-      o.at += count * o.step;
-      decay.at += count * decay.step;
-      keyDecay.at += count * keyDecay.step;
-      valueDecay.at += count * valueDecay.step;
-      dt.at += count * dt.step;
-      beta.at += count * beta.step;
-      writeGates.at += count * writeGates.step;
-      gate.at += count * gate.step;
-      ids.at += count * ids.step;
-      denominators.at += count * denominators.step;
     }
   }
 

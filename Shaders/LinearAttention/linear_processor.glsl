@@ -4,8 +4,6 @@
 // lane takes its own share of them, and a broadcast is an instruction or two. And rows of one head lie far apart in
 // [B, T, H, K], one or two lines of each in a page, which processors do not foresee: words of the lines of a later
 // token are read ahead.
-//
-// The including file declares SHARING_LANES, lanes that share the exponentials of key decays, or 1.
 
 #ifndef LINEAR_PROCESSOR_GLSL
 #define LINEAR_PROCESSOR_GLSL
@@ -13,6 +11,9 @@
 #extension GL_KHR_shader_subgroup_ballot : require
 
 #include "linear_interface.glsl"
+
+layout(constant_id = 12) const uint SHARING_LANES = 1;  // lanes that share the exponentials of key decays, or 1
+layout(constant_id = 13) const uint TOKENS_AHEAD = 0;   // how far ahead rows are touched, or 0
 
 /// Of every SHARING_LANES-th key channel, one for each lane.
 const uint SHARED_FACTORS = (KEY_CHANNELS + SHARING_LANES - 1) / SHARING_LANES;
@@ -41,6 +42,13 @@ vec4 keyFactors(const float factors[SHARED_FACTORS], const uint quad) {
     values[x] = subgroupBroadcast(factors[channel / SHARING_LANES], channel % SHARING_LANES);
   }
   return values;
+}
+
+/// `value`, to be had once `sum` is there: bits of it that no compiler knows to be none go in. Else the driver's compiler
+/// leaves all additions to a sum for the end of the block: it puts the products on the stack, where they fill the
+/// processor's first cache, and adds them up one after the other.
+float after(float value, float sum) {
+  return uintBitsToFloat(floatBitsToUint(value) | (floatBitsToUint(sum) & p.flags >> 31));
 }
 
 uint touched = 0;  // what touchRow() has read: something depends on it, or a compiler leaves the loads out

@@ -18,21 +18,16 @@
 #extension GL_EXT_control_flow_attributes : require
 #ifdef SUBGROUPS
 #extension GL_KHR_shader_subgroup_shuffle : require
-#else
-#extension GL_KHR_shader_subgroup_ballot : require
-#endif
-
 #include "linear_interface.glsl"
+#else
+#include "linear_processor.glsl"
+#endif
 
 layout(constant_id = 10) const uint COLUMNS = 1;
 #ifdef SUBGROUPS
 layout(constant_id = 11) const uint LANES = 8;  // a power of two, at most the subgroup's size
-const uint SHARING_LANES = 1;
-const uint TOKENS_AHEAD = 0;
 #else
 const uint LANES = 1;
-layout(constant_id = 12) const uint SHARING_LANES = 1;  // lanes that share the exponentials of key decays, or 1
-layout(constant_id = 13) const uint TOKENS_AHEAD = 0;   // how far ahead rows are touched, or 0
 #endif
 
 // Groups of four rows that an invocation holds.
@@ -59,10 +54,7 @@ vec4 loadRow(const uint type, uint64_t row, const uint i) {
 
 // --- Software drivers ------------------------------------------------------------------------------------
 //
-// What is the same for all lanes a software driver computes in all of them, the exponentials of key decays too: there
-// each lane takes its own share of them, and a broadcast is an instruction or two. And rows of one head lie far apart
-// in [B, T, H, K], one or two lines of each in a page, which processors do not foresee: words of the lines of a later
-// token are read ahead.
+// There, what erases nothing is linear_pass.comp's.
 //
 // Ladder, f32 B1 T4096 H8, lavapipe of Mesa 26.1.6 on two cores of an EPYC 9004 with other load, ms:
 //
@@ -80,54 +72,25 @@ vec4 loadRow(const uint type, uint64_t row, const uint i) {
 //     and COLUMNS = 2                                   57          84          48                   67
 //   linear_chunk.comp                                   61          95          49                   69
 
-float sharedFactors[(KEY_CHANNELS + SHARING_LANES - 1) / SHARING_LANES];  // of every SHARING_LANES-th channel
+// Not kept: addresses from the number of the token, and after() behind the sums: KDA 61 to 60, delta 48 to 56 to 70.
 
-/// Computes what the key decays of a token multiply the state's rows by, for keyFactors() to give out.
-void openKeyFactors(uint64_t row) {
 #ifndef SUBGROUPS
-  if (SHARING_LANES > 1) {
-    [[unroll]] for (uint i = 0; i < QUADS; i++) {
-      const vec4 logarithms = loadRow(GATE_TYPE, row, i);
-      [[unroll]] for (uint x = 0; x < 4; x++) {
-        const uint channel = i * 4 + x;
-        if (channel < KEY_CHANNELS) {
-          const uint place = channel / SHARING_LANES;
-          const bool isOwn = gl_SubgroupInvocationID == channel % SHARING_LANES;
-          sharedFactors[place] = isOwn || channel % SHARING_LANES == 0 ? logarithms[x] : sharedFactors[place];
-        }
-      }
-    }
-    [[unroll]] for (uint i = 0; i < (KEY_CHANNELS + SHARING_LANES - 1) / SHARING_LANES; i++) {
-      sharedFactors[i] = decayFactor(sharedFactors[i]);
-    }
-  }
+float shares[SHARED_FACTORS];
+#endif
+
+/// Computes what the key decays of a token multiply the state's rows by, for rowFactors() to give out.
+void openRowFactors(uint64_t row) {
+#ifndef SUBGROUPS
+  if (SHARING_LANES > 1) { shareKeyFactors(row, shares); }
 #endif
 }
 
 /// What the key decays of a token multiply the rows of this invocation's i-th group of channels by.
-vec4 keyFactors(uint64_t row, const uint i) {
+vec4 rowFactors(uint64_t row, const uint i) {
 #ifndef SUBGROUPS
-  if (SHARING_LANES > 1) {
-    vec4 factors = vec4(0.0);
-    [[unroll]] for (uint x = 0; x < 4; x++) {
-      const uint channel = min(i * 4 + x, KEY_CHANNELS - 1);
-      factors[x] = subgroupBroadcast(sharedFactors[channel / SHARING_LANES], channel % SHARING_LANES);
-    }
-    return factors;
-  }
+  if (SHARING_LANES > 1) { return keyFactors(shares, i); }
 #endif
   return decayFactor(loadRow(GATE_TYPE, row, i));
-}
-
-uint touched = 0;  // what touchRow() has read: something depends on it, or a compiler leaves the loads out
-
-/// Reads a word of each line of a row some tokens ahead.
-void touchRow(const bool isThere, const uint type, Walk walk, uint ahead, const uint channels) {
-  if (!isThere) { return; }
-  const uint64_t row = roundedDown(walk.at + ahead * walk.step, 4);
-  [[unroll]] for (uint line = 0; line < channels * elementBytes(type); line += 64) {
-    touched |= WordReference(row + line).value;
-  }
 }
 
 // --- Tokens ----------------------------------------------------------------------------------------------
@@ -244,6 +207,7 @@ void main() {
         }
         parents.at += parents.step;
       }
+#ifndef SUBGROUPS
       if (TOKENS_AHEAD > 0) {
         const uint ahead = min(TOKENS_AHEAD, tokenEnd - 1 - token);
         touchRow(!HAS(OPTION_NO_OUTPUT), KEY_TYPE, q, ahead, KEY_CHANNELS);
@@ -251,6 +215,7 @@ void main() {
         touchRow(!HAS(OPTION_NO_UPDATE) && !HAS(OPTION_ONES), VALUE_TYPE, v, ahead, VALUE_CHANNELS);
         touchRow(HAS(OPTION_KEY_DECAY), GATE_TYPE, keyDecay, ahead, KEY_CHANNELS);
       }
+#endif
       float factor = headFactor;
       float step = 1;
       if (HAS(OPTION_TIME_STEP)) {
@@ -279,7 +244,7 @@ void main() {
       vec4 sums[COLUMNS];
       [[unroll]] for (uint c = 0; c < COLUMNS; c++) { sums[c] = vec4(0.0); }
 
-      if (HAS(OPTION_KEY_DECAY)) { openKeyFactors(keyDecay.at); }
+      if (HAS(OPTION_KEY_DECAY)) { openRowFactors(keyDecay.at); }
       [[unroll]] for (uint u = 0; u < (HAS(OPTION_NO_UPDATE) ? 0 : UPDATES); u++) {
         const float strength = HAS(OPTION_BETA) ? loadElement(GATE_TYPE, beta.at) : step;
         float x[COLUMNS];
@@ -312,7 +277,7 @@ void main() {
           [[unroll]] for (uint c = 0; c < COLUMNS; c++) { held[c] = vec4(0.0); }
           [[unroll]] for (uint i = 0; i < QUADS; i++) {
             vec4 rows = vec4(factor);
-            if (HAS(OPTION_KEY_DECAY) && u == 0) { rows *= keyFactors(keyDecay.at, i); }
+            if (HAS(OPTION_KEY_DECAY) && u == 0) { rows *= rowFactors(keyDecay.at, i); }
             vec4 erased = vec4(0.0);
             if (HAS(OPTION_LOW_RANK)) { erased = loadRow(KEY_TYPE, lowRankA.at, i); }
             if (HAS(OPTION_DELTA)) {
@@ -334,7 +299,7 @@ void main() {
           const vec4 key = loadRow(KEY_TYPE, k.at, i);
           vec4 rows = vec4(factor);
           if (HAS(OPTION_KEY_DECAY) && u == 0 && !HAS_HELD) {
-            rows *= keyFactors(keyDecay.at, i);
+            rows *= rowFactors(keyDecay.at, i);
           }
           [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
             if (DECAYS && u == 0 && !HAS_HELD) { s[i][c] *= rows * columnFactor[c]; }
@@ -390,8 +355,10 @@ void main() {
     }
   }
 
+#ifndef SUBGROUPS
   // Never: no sequence is that long.
   if (TOKENS_AHEAD > 0 && (touched & BLOCK.longestSequence >> 31) != 0) { FloatReference(carry).value = 0; }
+#endif
   if ((p.flags & FLAG_TO_CARRY) != 0) { storeState(carry); }
   if ((p.flags & FLAG_STORES) != 0) {
     const uint64_t final = stateAddress(SLOT_FINAL_STATE);

@@ -73,7 +73,9 @@ vec4 laneSum(vec4 partial) {
 
 /// Four key channels of a row of a tensor; 0 past the last.
 vec4 loadKeys(const uint type, uint64_t row, uint quad) {
-  return loadChannels4(type, ALIGNED, row, quad * 4, KEY_CHANNELS);
+  // In a loop the software driver takes no number for the same in all lanes.
+  const uint place = LANES > 1 ? quad : sameForAll(quad);
+  return loadChannels4(type, ALIGNED, row, place * 4, KEY_CHANNELS);
 }
 
 /// Four columns of a row of the state before the token.
@@ -100,7 +102,7 @@ void storeRow(uint64_t rows, uint row, const uint g, vec4 values) {
 
 void main() {
   const uint columnLanes = gl_WorkGroupSize.x / LANES;
-  lane = gl_LocalInvocationID.x / columnLanes;
+  lane = LANES > 1 ? gl_LocalInvocationID.x / columnLanes : 0;
   bool isStored[COLUMN_QUADS];
   [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
     const uint quad = ((gl_WorkGroupID.x + p.firstTile) * COLUMN_QUADS + g) * columnLanes;

@@ -7,6 +7,7 @@ struct LinearAttentionCutter {
   static let chunkShader = "linear_chunk"
   static let scanShader = "linear_scan"
   static let stepShader = "linear_step"
+  static let passShader = "linear_pass"
 
   let request: LinearAttentionRequest
   let form: LinearAttentionForm
@@ -177,7 +178,10 @@ struct LinearAttentionCutter {
         return [dispatch(Self.stepShader, options, x: tiles, z: sequences.count, flags: flags)]
       }
       guard form == .chunk else {
-        return [dispatch(recurrentShader, options, x: tiles, z: sequences.count, flags: flags)]
+        // Where the state stays, tokens meet it one by one.
+        let passes = tile.tokensPerPass > 1 && !options.contains(.noUpdate)
+        let shader = passes ? Self.passShader : recurrentShader
+        return [dispatch(shader, options, x: tiles, z: sequences.count, flags: flags)]
       }
       let z = sequences.count * partCount
       let chunkShader = tile.matrix?.shaders.walk ?? Self.chunkShader

@@ -59,6 +59,7 @@ extension LinearAttentionPlan {
     // Only where a workgroup is one subgroup.
     if own.workgroupSize == found.tile.workgroupSize {
       (tile.sharingLanes, tile.tokensAhead) = (found.tile.sharingLanes, found.tile.tokensAhead)
+      tile.tokensPerPass = found.tile.tokensPerPass
     }
     let line = "\(own.form.rawValue) \(own.path.rawValue): \(entry.provenance)"
     return ((own.form, own.path, tile, [line]), line)
@@ -213,20 +214,35 @@ extension LinearAttentionPlan {
     return .init(workgroupSize: size, lanes: lanes, columnQuads: quads)
   }
 
-  /// On a processor a workgroup is a subgroup, whose lanes share work (the shader's ladder).
+  /// Whether tokens can share a pass over the state: nothing of it goes into what they change.
+  private static func takesPasses(_ request: LinearAttentionRequest) -> Bool {
+    !request.erases && request.updatesPerToken == 1
+      && request.operands.isDisjoint(with: [.lowRankA, .snapshots, .parents])
+  }
+
+  /// On a processor a workgroup is a subgroup, whose lanes share work (the ladders of `linear_recurrent.comp` and
+  /// `linear_pass.comp`).
   private static func recurrentRowTile(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities
   ) -> LinearAttentionTile {
     let isSoftware = device.kind == .cpu
     let size = isSoftware ? device.subgroupSize : 64
-    let hasFewLanes = isSoftware && size <= 8
+    let hasFewLanes = size <= 8
+    let passes = isSoftware && takesPasses(request)
     let sharesColumns =
-      hasFewLanes && request.operands.contains(.keyDecay) && request.valueHeadSize >= size * 2
+      isSoftware && passes != hasFewLanes && request.operands.contains(.keyDecay)
+      && request.valueHeadSize >= size * 2
     var tile = LinearAttentionTile(
       workgroupSize: size, columns: sharesColumns ? 2 : 1, lanes: 1, blockRows: 1,
       subgroupSize: nil)
-    if isSoftware {
-      tile.sharingLanes = size
+    guard isSoftware else { return tile }
+    tile.sharingLanes = size
+    if passes {
+      // Half as many where a pass of more would not stay in a processor's cache of instructions.
+      let isLong = hasFewLanes || sharesColumns || request.keyHeadSize > 128
+      tile.tokensPerPass = min(isLong ? 2 : 4, max(request.longestSequence, 1))
+      tile.tokensAhead = tile.tokensPerPass + 2
+    } else {
       tile.tokensAhead = hasFewLanes ? 0 : 2
     }
     return tile

@@ -187,6 +187,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       } else {
         constants["SHARING_LANES"] = UInt32(tile.sharingLanes)
         constants["TOKENS_AHEAD"] = UInt32(tile.tokensAhead)
+        constants["TOKENS"] = UInt32(tile.tokensPerPass)
       }
     }
     // A shader keeps those that it reads.
@@ -216,6 +217,8 @@ public struct LinearAttentionTile: Sendable, Hashable {
   var sharingLanes = 1
   /// How many tokens ahead rows are touched.
   var tokensAhead = 0
+  /// Tokens that one pass over the state takes; 1 where they go one by one.
+  var tokensPerPass = 1
   /// What is beside on matrix units.
   var matrix: LinearAttentionPlan.MatrixTile?
 

@@ -47,6 +47,52 @@ struct LinearAttentionKernelTests {
     expectReference(try await problem.run(plan, on: device), problem, "\(Self.operandSets[index])")
   }
 
+  /// Tokens that share a pass over the state: any number of them, and one that clears the state begins another.
+  @Test(arguments: 1...9)
+  func tokensOfAPass(_ tokens: Int) async throws {
+    let sets: [Set<LinearAttentionOperand>] = [
+      [.keyDecay, .initialState], [.decay, .initialState, .sequenceIDs],
+      [.headDecay, .initialState],
+    ]
+    for operands in sets {
+      for cleared in operands.contains(.keyDecay) ? 0..<1 : 0..<tokens {
+        // Wide enough that lanes have two columns each, and some of them none.
+        var problem = LinearProblem(
+          try LinearAttentionRequest(
+            tokens: tokens, keyHeads: 1, valueHeads: 2, keyHeadSize: 20, valueHeadSize: 36,
+            operands: operands.union([.finalState])))
+        if operands.contains(.sequenceIDs) {
+          problem.integers[.sequenceIDs] = (0..<tokens).map { $0 < cleared ? 0 : 1 }
+        } else if operands.contains(.decay) {
+          problem.numbers[.decay]?[cleared * 2] = -.infinity
+        }
+        let plan = try LinearWay.recurrentRow.plan(problem.request, on: device.capabilities)
+        let result = try await problem.run(plan, on: device)
+        expectReference(result, problem, "\(tokens) tokens, cleared at \(cleared): \(operands)")
+      }
+    }
+  }
+
+  /// What a pass looks at beside its tokens must not reach the state: the token behind a reset may be anything.
+  @Test func nothingOfTheNextSequence() async throws {
+    var problem = LinearProblem(
+      try LinearAttentionRequest(
+        tokens: 8, valueHeads: 1, keyHeadSize: 16, valueHeadSize: 16,
+        operands: [.decay, .sequenceIDs, .finalState]))
+    problem.integers[.sequenceIDs] = [0, 0, 1, 2, 2, 2, 2, 2]
+    // All of sequence 1 is NaN.
+    for channel in 2 * 16..<3 * 16 { (problem.k[channel], problem.v[channel]) = (.nan, .nan) }
+    let plan = try LinearWay.recurrentRow.plan(problem.request, on: device.capabilities)
+    let result = try await problem.run(plan, on: device)
+    let expected = problem.reference()
+    for token in [0, 1, 3, 4, 5, 6, 7] {
+      let own = token * 16..<(token + 1) * 16
+      expectClose(
+        Array(result.o[own]), to: Array(expected.o[own]), within: 1e-5, "token \(token)")
+    }
+    expectClose(result.state, to: expected.state, within: 1e-5, "state")
+  }
+
   private static let deltaSets: [Set<LinearAttentionOperand>] = [
     [.beta], [.beta, .decay, .initialState], [.beta, .keyDecay], [.valueDecay, .beta],
     [.eraseKeys, .eraseGates, .writeGates, .beta, .headDecay],

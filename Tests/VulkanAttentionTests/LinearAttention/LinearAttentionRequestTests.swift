@@ -183,25 +183,40 @@ import Testing
 
   @Test func lanesOfAProcessorShareWork() throws {
     func tile(
-      _ size: Int, _ operands: Set<LinearAttentionOperand>, on device: DeviceCapabilities
+      _ size: Int, _ operands: Set<LinearAttentionOperand>, tokens: Int = 1000,
+      erases: Bool = false, on device: DeviceCapabilities
     ) throws -> LinearAttentionTile {
       try LinearAttentionPlan(
         LinearAttentionRequest(
-          tokens: 1000, valueHeads: 2, keyHeadSize: size, operands: operands),
+          tokens: tokens, valueHeads: 2, keyHeadSize: size, erases: erases, operands: operands),
         device: device, form: .recurrent, path: .row
       ).tile
     }
     var software = try SampleDevice.software.capabilities()
     let few = try tile(64, [.keyDecay], on: software)
-    #expect(few.sharingLanes == 8 && few.columns == 2 && few.tokensAhead == 0)
-    #expect(try tile(64, [], on: software).columns == 1)
-    #expect(try tile(8, [.keyDecay], on: software).columns == 1)
+    #expect(few.sharingLanes == 8 && few.columns == 1)
+    #expect(few.tokensPerPass == 2 && few.tokensAhead == 4)
+    let fewErased = try tile(64, [.keyDecay], erases: true, on: software)
+    #expect(fewErased.sharingLanes == 8 && fewErased.columns == 2)
+    #expect(fewErased.tokensPerPass == 1 && fewErased.tokensAhead == 0)
+    #expect(try tile(8, [.keyDecay], erases: true, on: software).columns == 1)
     (software.subgroupSize, software.minSubgroupSize, software.maxSubgroupSize) = (16, 16, 16)
     let many = try tile(64, [.keyDecay], on: software)
-    #expect(many.sharingLanes == 16 && many.columns == 1 && many.tokensAhead == 2)
-    // A GPU's workgroup is more than one subgroup.
+    #expect(many.sharingLanes == 16 && many.columns == 2)
+    #expect(many.tokensPerPass == 2 && many.tokensAhead == 4)
+    let manyErased = try tile(64, [.keyDecay], erases: true, on: software)
+    #expect(manyErased.sharingLanes == 16 && manyErased.columns == 1)
+    #expect(manyErased.tokensPerPass == 1 && manyErased.tokensAhead == 2)
+    let scalars = try tile(128, [.headDecay, .decay], on: software)
+    #expect(scalars.columns == 1 && scalars.tokensPerPass == 4 && scalars.tokensAhead == 6)
+    #expect(try tile(256, [.headDecay], on: software).tokensPerPass == 2)
+    #expect(try tile(64, [], tokens: 3, on: software).tokensPerPass == 3)
+    // What goes on from another token, or leaves its state, takes tokens one by one.
+    #expect(try tile(64, [.snapshots], on: software).tokensPerPass == 1)
+    // A GPU's workgroup is more than one subgroup, and its registers hold the state.
     let gpu = try tile(64, [.keyDecay], on: SampleDevice.nvidia.capabilities())
     #expect(gpu.sharingLanes == 1 && gpu.columns == 1 && gpu.tokensAhead == 0)
+    #expect(gpu.tokensPerPass == 1)
   }
 
   @Test func choosesByLength() throws {
@@ -250,7 +265,7 @@ import Testing
       ("blocksPerPart", MemoryLayout<Constants>.offset(of: \.blocksPerPart), "uint"),
     ]
     let shaders = ShaderBinary.all.filter { $0.name.hasPrefix("linear_") && $0.isCompiled }
-    #expect(shaders.count == 14)
+    #expect(shaders.count == 15)
     for shader in shaders {
       #expect(shader.pushConstants.map(\.name) == fields.map(\.name))
       for (member, field) in zip(shader.pushConstants, fields) {
