@@ -31,7 +31,8 @@
 // 26.1.6 splits fma() into multiply and add) and must fit the CPU's cache of decoded instructions:
 // about 5000 on Zen 5. C * (D + E) <= 1600 keeps clear of that and of compile times over 1 s.
 //
-// Ladder (R: query rows per invocation, given up for 1), GFLOP/s of one thread (of two, double it), B1 H8 S=T=1024 f32 [B,S,H,D], AMD EPYC Zen 5 4.2 GHz,
+// Ladder (R: query rows per invocation, given up for 1), GFLOP/s of one thread (of two, double it), B1 H8 S=T=1024
+// f32 [B,S,H,D], AMD EPYC Zen 5 4.2 GHz,
 // lavapipe of Mesa 26.1.6 (LLVM 19), 8 lanes; peak 137 by multiply + add. Best of some dozen runs on a
 // machine with other load: neighbouring rows are good to 5 %, far ones to 15 %.
 //                                                                                       D=64     D=128

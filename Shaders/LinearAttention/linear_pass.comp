@@ -6,8 +6,8 @@
 //   for every TOKENS tokens: for every row i of the state: for each of the tokens t:
 //     S_i <- decay_t,i S_i + k_t,i (beta w v)_t;  o_t += q_t,i S_i
 //
-// The arithmetic of linear_recurrent.comp, its loops the other way round: no row of the state meets another, so that one
-// row takes some tokens while it is in a register. A state of 64 rows and more does not fit a processor's 32 registers:
+// The arithmetic of linear_recurrent.comp, its loops the other way round: no row of the state meets another, so that
+// one row takes some tokens while it is in a register. A state of 64 rows and more does not fit a processor's 32 registers:
 // token by token it is loaded and stored for every token, here for every TOKENS of them. Outputs and values of the
 // tokens are what registers hold instead: TOKENS * COLUMNS * 2, and COLUMNS for the row.
 //
@@ -132,8 +132,8 @@ void main() {
     // Tested at its end: the software driver would run the body once more for nothing.
     for (;;) {
       // --- What each token is ---
-      // Addresses come from the one number that goes round the loop: each of these is a vector there, and one lane of it
-      // is read back from the stack.
+      // Addresses come from the one number that goes round the loop: each of these is a vector there, and one lane of
+      // it is read back from the stack.
       const uint first = sameForAll(token);
       const uint begun = first - tokenBegin;
       uint count = min(TOKENS, tokenEnd - first);  // tokens of this pass

@@ -44,9 +44,9 @@ vec4 keyFactors(const float factors[SHARED_FACTORS], const uint quad) {
   return values;
 }
 
-/// `value`, to be had once `sum` is there: bits of it that no compiler knows to be none go in. Else the driver's compiler
-/// leaves all additions to a sum for the end of the block: it puts the products on the stack, where they fill the
-/// processor's first cache, and adds them up one after the other.
+/// `value`, to be had once `sum` is there: bits of it that no compiler knows to be none go in. Else the driver's
+/// compiler leaves all additions to a sum for the end of the block: it puts the products on the stack, where they fill
+/// the processor's first cache, and adds them up one after the other.
 float after(float value, float sum) {
   return uintBitsToFloat(floatBitsToUint(value) | (floatBitsToUint(sum) & p.flags >> 31));
 }
