@@ -51,6 +51,10 @@
 // S keys per step): unstaged R1 L1 S4 48, 48; R1 L1 S8 46, 46; R1 L1 S16 40, 40; R2 L1 S4 48, 26; R2 L1 S8 38, 27.
 // Staged R2 L2 S4 9, 9: per-lane addresses are gathers there, so on a CPU only L = 1 unstaged makes sense.
 // f16: R1 L1 S8 24, 23; R2 L1 S8 28, 23. D=E=256: R1 L1 S8 29. Two threads at S=T=1024: 63 and 71.
+// Problems of a workgroup (B4096 H4 D=E=8 S=T f32, R1 L1 S8, 16 lanes, two threads of an EPYC 9004): S=16, a
+// subgroup each: 1 problem 27.9, 2 27.3, 8 27.6, 16 26.8 (path row 32.4). S=8, half of one each: 1 problem 11.4, 2 6.1,
+// 4 2.9. S=20: 1 problem in two subgroups 17.8, 2 to 4 in shares of 20 and more lanes 5.6 to 6.6. Starting a workgroup
+// costs nothing there, and two problems in a subgroup make gathers of its loads: a processor shares none.
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_vote : require
 #extension GL_KHR_shader_subgroup_shuffle : require

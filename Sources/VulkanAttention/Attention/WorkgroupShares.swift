@@ -63,7 +63,7 @@ struct WorkgroupShares: Hashable {
     _ tile: AttentionTileParameters.Subgroup, lanes: Int
   ) -> (shares: WorkgroupShares?, note: String?) {
     // A processor starts a workgroup for next to nothing, and lanes with addresses of their own gather: B4096 H4 D8
-    // f32, lavapipe of Mesa 26.1.6 at 512 bits, 2 cores of an EPYC 9005, GFLOP/s with 1 problem in a workgroup and
+    // f32, lavapipe of Mesa 26.1.6 at 512 bits, 2 cores of an EPYC 9004, GFLOP/s with 1 problem in a workgroup and
     // with several: S = 16, whole subgroups, 27.9 and 27.3 to 27.6; S = 8, halves of one, 11.4 and 2.9 to 6.1.
     guard lanes <= device.subgroupSize, device.kind != .cpu else { return (nil, nil) }
     // Above half of a subgroup its rest is no one's: loads of keys then have one address for all of its lanes.

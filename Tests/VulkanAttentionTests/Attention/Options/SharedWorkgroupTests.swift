@@ -39,12 +39,12 @@ struct SharedWorkgroupTests {
 
   @Test("Every option, with 12 problems in workgroups of 5", arguments: sharedOptions)
   func options(option: AttentionCheckOption) async throws {
-    // Shares of 7 lanes and more that begin anywhere in a subgroup; the last workgroup has 2 problems. Of the 45 keys
-    // some tiles have nothing for one problem and something for its neighbour.
+    // Shares of 6 lanes, which begin anywhere in subgroups of 8 and of 16; the last workgroup has 2 problems. Of the 45
+    // keys some tiles have nothing for one problem and something for its neighbour.
     let checkCase = AttentionCheckCase(
       "test",
       AttentionShape(
-        batchSize: 3, queryTokens: 7, keyTokens: 45, queryHeads: 4, keyHeads: 2, headSize: 8),
+        batchSize: 3, queryTokens: 5, keyTokens: 45, queryHeads: 4, keyHeads: 2, headSize: 8),
       .f32, option: option)
     let request = try checkCase.request()
     let problem = OptionProblem(request, inputs: checkCase.inputs(for: request))
@@ -58,7 +58,7 @@ struct SharedWorkgroupTests {
       (8, .bf16),
     ])
   func sizes(headSize: Int, type: ElementType) async throws {
-    for (tokens, keys) in [(1, 5), (8, 8), (16, 33), (20, 20)] {
+    for (tokens, keys) in [(1, 5), (5, 9), (8, 8), (16, 33), (20, 20)] {
       let request = try AttentionRequest(
         batchSize: 3, queryTokens: tokens, keyTokens: keys, queryHeads: 3, headSize: headSize,
         elementType: type, mask: .causal, returnsLogSumExp: true)
