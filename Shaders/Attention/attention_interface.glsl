@@ -6,7 +6,8 @@
 // B batches, S query tokens i, T key tokens j, H query heads h, G key heads g, D = HEAD_SIZE_QK channels of
 // q and k, E = HEAD_SIZE_V channels of v and o. Masks, changes of the scores and packed sequences:
 // attention_options.glsl.
-// Grid: x = query tiles (from firstTile on), y = query head (from firstHead on), z = batch (from firstBatch on).
+// Grid: x = query tiles (from firstTile on), y = query head (from firstHead on), z = batch (from firstBatch on);
+// another one where several problems share a workgroup (attention_subgroup.comp).
 
 #ifndef ATTENTION_INTERFACE_GLSL
 #define ATTENTION_INTERFACE_GLSL

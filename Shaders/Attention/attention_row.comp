@@ -80,9 +80,9 @@
 layout(constant_id = 5) const uint KEYS_PER_BLOCK = 8;  // C
 layout(constant_id = 6) const bool PACKED = false;      // k and v as attention_pack.comp writes them
 
-// Rows of 8 channels, as packed keys and values have them; missing channels are 0.
-const uint QUADS_QK = (HEAD_SIZE_QK + 7) / 8 * 2;
-const uint QUADS_V = (HEAD_SIZE_V + 7) / 8 * 2;
+// Rows of 4 channels, and of 8 where keys and values are packed that way; missing channels are 0.
+const uint QUADS_QK = PACKED ? (HEAD_SIZE_QK + 7) / 8 * 2 : (HEAD_SIZE_QK + 3) / 4;
+const uint QUADS_V = PACKED ? (HEAD_SIZE_V + 7) / 8 * 2 : (HEAD_SIZE_V + 3) / 4;
 
 // What a row carries over the key loop. Every index is a constant after unrolling: an index that is not
 // would turn these into memory with one gather per access.

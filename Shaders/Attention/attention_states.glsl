@@ -33,7 +33,8 @@ void finishRow(uint token, float reference, float weightSum, out float factor, o
   }
   if (HAS(OPTION_MEAN | OPTION_SIGMOID)) {
     factor = weightSum == 0.0 ? 0.0 : exp2(reference);
-    if (HAS(OPTION_MEAN)) { factor /= float(keyTokens); }
+    // Of no keys 0 and not 0 / 0.
+    if (HAS(OPTION_MEAN)) { factor /= float(max(keyTokens, 1)); }
     if (isnan(weightSum)) { factor = weightSum; }
   }
   if (HAS(OPTION_GATES)) {

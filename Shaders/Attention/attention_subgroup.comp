@@ -22,6 +22,8 @@
 // not be known. Grid x: ceil(S / TILE_ROWS) tiles of TILE_ROWS = id 0 / LANES_PER_ROW * ROWS_PER_LANE rows. With
 // CAUSAL, tile t holds the t-th LAST group of rows: a cut by firstTile gets its long tiles first.
 //
+// Of short sequences, windows and axes several problems share a workgroup: attention_problems.glsl.
+//
 // Specialization constants (ids 0...4: attention_interface.glsl)
 //   5   ROWS_PER_LANE   each K or V value read by a lane serves so many rows
 //   6   LANES_PER_ROW   a power of two, at most the subgroup size
@@ -30,8 +32,10 @@
 //   9   STAGED          tiles in shared memory; otherwise K and V are read from memory by every lane, and there
 //                       is neither shared memory nor a barrier
 //   10  WIDENED         16-bit tensors are staged as f32: twice the shared memory, no conversion in the inner loops
+//   11  PROBLEMS_PER_WORKGROUP (attention_problems.glsl)
 //
-// Shared memory, bytes, with C = 4 channels per 16 bytes for f32, WIDENED or not ALIGNED, else 8 (of K and of V), L = LANES_PER_ROW:
+// Shared memory, bytes, with C = 4 channels per 16 bytes for f32, WIDENED or not ALIGNED, else 8 (of K and of V),
+// L = LANES_PER_ROW:
 //   STAGED ? 16 * KEY_TILE * L * (ceil(D / (C * L)) + (VALUE_IS_KEY ? 0 : ceil(E / (C * L)))) : 16
 // Registers per lane, 32 bit, beside about 40: ROWS_PER_LANE * ((D + E) / LANES_PER_ROW + KEY_STEP)
 //
@@ -47,6 +51,10 @@
 // S keys per step): unstaged R1 L1 S4 48, 48; R1 L1 S8 46, 46; R1 L1 S16 40, 40; R2 L1 S4 48, 26; R2 L1 S8 38, 27.
 // Staged R2 L2 S4 9, 9: per-lane addresses are gathers there, so on a CPU only L = 1 unstaged makes sense.
 // f16: R1 L1 S8 24, 23; R2 L1 S8 28, 23. D=E=256: R1 L1 S8 29. Two threads at S=T=1024: 63 and 71.
+// Problems of a workgroup (B4096 H4 D=E=8 S=T f32, R1 L1 S8, 16 lanes, two threads of an EPYC 9004): S=16, a
+// subgroup each: 1 problem 27.9, 2 27.3, 8 27.6, 16 26.8 (path row 32.4). S=8, half of one each: 1 problem 11.4, 2 6.1,
+// 4 2.9. S=20: 1 problem in two subgroups 17.8, 2 to 4 in shares of 20 and more lanes 5.6 to 6.6. Starting a workgroup
+// costs nothing there, and two problems in a subgroup make gathers of its loads: a processor shares none.
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_vote : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -62,6 +70,7 @@ layout(constant_id = 7) const uint KEY_TILE = 32;
 layout(constant_id = 8) const uint KEY_STEP = 8;
 layout(constant_id = 9) const bool STAGED = true;
 layout(constant_id = 10) const bool WIDENED = false;
+layout(constant_id = 11) const uint PROBLEMS_PER_WORKGROUP = 1;
 
 // --- Derived sizes ---------------------------------------------------------------------------------------
 
@@ -83,7 +92,10 @@ const uint V_PITCH = VALUE_IS_KEY ? K_PITCH : V_STEPS * LANES_PER_ROW;
 const uint V_BASE = VALUE_IS_KEY ? 0 : KEY_TILE * K_PITCH;
 const uint TILE_UNITS = STAGED ? V_BASE + KEY_TILE * V_PITCH : 1;
 
-const uint TILE_ROWS = gl_WorkGroupSize.x / LANES_PER_ROW * ROWS_PER_LANE;
+const bool SHARES_WORKGROUP = PROBLEMS_PER_WORKGROUP > 1;
+// What is left over belongs to the last problem, and is behind its rows.
+const uint PROBLEM_LANES = gl_WorkGroupSize.x / PROBLEMS_PER_WORKGROUP / LANES_PER_ROW * LANES_PER_ROW;
+const uint TILE_ROWS = PROBLEM_LANES / LANES_PER_ROW * ROWS_PER_LANE;
 
 // The reference of a row's weights 2^(score - reference) moves only when a weight would pass 2^WEIGHT_LIMIT:
 // that keeps rescaling out of nearly all steps, and f32 has range to spare.
@@ -93,8 +105,11 @@ shared uvec4 tile[TILE_UNITS];
 
 // --- Position --------------------------------------------------------------------------------------------
 
-uint part;      // which of its rows' lanes this is
-uint firstRow;  // of this lane
+uint part;        // which of its rows' lanes this is
+uint firstRow;    // of this lane
+uint storedRows;  // rows that are stored: those of the problem, or none where a problem is computed twice
+
+#include "attention_problems.glsl"
 
 // --- K and V ---------------------------------------------------------------------------------------------
 
@@ -301,7 +316,7 @@ void accumulateValues(uint firstKey, uint key, const bool guarded) {
 void storeResults() {
   [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
     const uint row = firstRow + r;
-    if (row >= queryTokens) {
+    if (row >= storedRows) {
       continue;
     }
     float factor;
@@ -330,23 +345,33 @@ void storeResults() {
 }
 
 void main() {
-  openProblem();
-  uint rowTile = p.firstTile + gl_WorkGroupID.x;
-  if (HAS(OPTION_PACKED_SEQUENCES) && rowTile * TILE_ROWS >= queryTokens) {
-    return;
+  part = gl_SubgroupInvocationID % LANES_PER_ROW;
+  uint tileRow = 0;
+  uint lastRow;
+  bool hasRows;  // whether some row of this subgroup is one of the problem's
+  if (SHARES_WORKGROUP) {
+    firstRow = openShare() / LANES_PER_ROW * ROWS_PER_LANE;
+    lastRow = max(queryTokens, 1) - 1;
+    hasRows = subgroupAny(firstRow < storedRows);
+  } else {
+    openProblem();
+    storedRows = queryTokens;
+    uint rowTile = p.firstTile + gl_WorkGroupID.x;
+    if (HAS(OPTION_PACKED_SEQUENCES) && rowTile * TILE_ROWS >= queryTokens) {
+      return;
+    }
+    if (HAS(OPTION_CAUSAL)) {
+      // Later rows see more keys: begin with the long tiles, so that the short ones fill the end.
+      rowTile = (queryTokens + TILE_ROWS - 1) / TILE_ROWS - 1 - rowTile;
+    }
+    tileRow = rowTile * TILE_ROWS;
+    const uint subgroupRow = tileRow + gl_SubgroupID * gl_SubgroupSize / LANES_PER_ROW * ROWS_PER_LANE;
+    firstRow = subgroupRow + gl_SubgroupInvocationID / LANES_PER_ROW * ROWS_PER_LANE;
+    lastRow = queryTokens - 1;
+    hasRows = subgroupRow <= lastRow;
   }
   keyBase = keyBaseAddress();
   valueBase = valueBaseAddress();
-  if (HAS(OPTION_CAUSAL)) {
-    // Later rows see more keys: begin with the long tiles, so that the short ones fill the end.
-    rowTile = (queryTokens + TILE_ROWS - 1) / TILE_ROWS - 1 - rowTile;
-  }
-  const uint tileRow = rowTile * TILE_ROWS;
-  const uint subgroupLane = gl_SubgroupID * gl_SubgroupSize;
-  const uint subgroupRow = tileRow + subgroupLane / LANES_PER_ROW * ROWS_PER_LANE;
-  part = gl_SubgroupInvocationID % LANES_PER_ROW;
-  firstRow = subgroupRow + gl_SubgroupInvocationID / LANES_PER_ROW * ROWS_PER_LANE;
-  const uint lastRow = queryTokens - 1;
 
   [[unroll]] for (uint r = 0; r < ROWS_PER_LANE; ++r) {
     const uint row = min(firstRow + r, lastRow);
@@ -371,10 +396,12 @@ void main() {
     }
   }
 
-  // The keys that rows of the workgroup may see, the same for all of its subgroups.
+  // The keys that rows of the workgroup may see, the same for all of its subgroups unless they have problems of
+  // their own.
   const int lastTileRow = int(min(tileRow + TILE_ROWS - 1, lastRow));
-  const KeyWalk walk = openTileWalk(int(tileRow), lastTileRow, KEY_TILE);
-  const int tileSinks = sinkEnd(lastTileRow);
+  KeyWalk walk = openTileWalk(int(tileRow), lastTileRow, KEY_TILE);
+  int tileSinks = sinkEnd(lastTileRow);
+  if (SHARES_WORKGROUP) { uniteWalks(walk, tileSinks); }
   // What some row of this subgroup sees, and what every row of it sees.
   int hullBegin = rows[0].begin;
   int hullEnd = rows[0].end;
@@ -388,10 +415,10 @@ void main() {
       coreEnd = min(coreEnd, rows[r].end);
     }
     hullBegin = subgroupMin(hullBegin);
-    hullEnd = subgroupRow > lastRow ? 0 : subgroupMax(hullEnd);
+    hullEnd = hasRows ? subgroupMax(hullEnd) : 0;
     coreBegin = subgroupMax(coreBegin);
     coreEnd = subgroupMin(coreEnd);
-  } else if (subgroupRow > lastRow) {
+  } else if (!hasRows) {
     hullEnd = 0;
   }
 
@@ -409,7 +436,7 @@ void main() {
     int stepBegin = HAS(OPTION_LEFT_EDGE) ? clamp(hullBegin - int(firstKey), 0, int(KEY_TILE)) : 0;
     int stepEnd = clamp(hullEnd - int(firstKey), 0, int(KEY_TILE));
     if (HAS(OPTION_SINK_TOKENS)) {
-      const bool hasSinks = int(firstKey) < tileSinks && subgroupRow <= lastRow;
+      const bool hasSinks = int(firstKey) < tileSinks && hasRows;
       stepBegin = hasSinks ? 0 : stepBegin;
       stepEnd = hasSinks ? max(stepEnd, min(tileSinks - int(firstKey), int(KEY_TILE))) : stepEnd;
     }

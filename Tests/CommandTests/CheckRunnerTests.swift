@@ -127,6 +127,25 @@ import VulkanAttention
     #expect(counts([fragments]) == [1, 1])
   }
 
+  @Test("Tiny problems share workgroups on the path subgroup, unless another tile is forced")
+  func tinyProblems() throws {
+    let cases = AttentionCheckGrid.cases(.standard).filter { $0.problemsPerWorkgroup != nil }
+    #expect(cases.count == 20 && Set(cases.map(\.elementType)) == Set(ElementType.allCases))
+    for checkCase in cases {
+      #expect(checkCase.choice(AttentionPathChoice(.row)) == AttentionPathChoice(.row))
+      let single = AttentionPathChoice(problemsPerWorkgroup: 1)
+      #expect(checkCase.choice(single) == single)
+      let plan = try checkCase.choice(AttentionPathChoice(.subgroup)).plan(
+        checkCase.request(), device: device)
+      #expect(plan.tile.problemsPerWorkgroup == checkCase.problemsPerWorkgroup)
+      #expect(plan.tileCount == 1, "\(checkCase.id)")
+    }
+    #expect(AttentionPathChoice("subgroup:5")?.description == "subgroup:5")
+    for text in ["subgroup:0", "subgroup:257", "subgroup:", "subgroup:2x2", "row:2"] {
+      #expect(AttentionPathChoice(text) == nil, "\(text)")
+    }
+  }
+
   @Test("What a path cannot run is told and not run")
   func skips() {
     let shape = AttentionShape(queryTokens: 16, keyTokens: 16, queryHeads: 1, headSize: 64)

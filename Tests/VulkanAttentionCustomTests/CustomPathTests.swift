@@ -98,4 +98,24 @@ struct CustomPathTests {
         query: inputs.query, key: first(inputs.key, row.0), value: first(inputs.value, row.1)))
     try CustomRun.expectSame(result, as: expected, path.type, "\(path.path)")
   }
+
+  @Test(
+    "Where problems share a workgroup each has its own head and batch entry", .needsDevice,
+    .needsShaderc)
+  func sharedWorkgroups() async throws {
+    let request = try CustomRun.request(.f32, mask: .causal, queryTokens: 9, keyTokens: 21)
+    let score = try ScoreModification("return score * (0.5 + float(head)) + 0.1 * float(batch);")
+    let mask = try MaskModification("return (keyIndex + head + 2 * batch) % 3 != 0;")
+    let output = try OutputModification("return value + float(10 * batch + head);")
+    let inputs = AttentionInputs.random(for: request, seed: "shared")
+    func run(_ tile: AttentionTileChoice) async throws -> AttentionReadback {
+      let kernel = try await CustomAttention(
+        request, score: score, mask: mask, output: output, on: TestDevice.shared(),
+        path: .subgroup, tile: tile, compiler: CustomRun.compiler)
+      #expect(kernel.plan.tile.problemsPerWorkgroup == (tile == .tuned ? 1 : 3))
+      return try await CustomRun.run(kernel, inputs)
+    }
+    try CustomRun.expectSame(
+      await run(.problems(perWorkgroup: 3)), as: await run(.tuned), .f32, "3 problems")
+  }
 }

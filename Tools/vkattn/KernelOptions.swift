@@ -34,7 +34,8 @@ struct PathOptions: ParsableArguments {
     help: ArgumentHelp(
       """
       Forces a path: auto (what the plan chooses), row, subgroup, matrix, matrix2 (of tiled attention \
-      alone), or matrix:MxNxK and matrix2:MxNxK for fragments of a shape of your own. May be repeated.
+      alone), matrix:MxNxK and matrix2:MxNxK for fragments of a shape of your own, or subgroup:N for N heads of \
+      batch entries in each workgroup (tiled attention). May be repeated.
       """,
       valueName: "path"))
   var path: [AttentionPathChoice] = []

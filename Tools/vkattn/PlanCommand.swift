@@ -31,7 +31,11 @@ struct PlanCommand: AsyncParsableCommand {
   @Flag(help: "Hides the keys after a query's own position.")
   var causal = false
 
-  @Option(help: "Forces a path: auto, row, subgroup, matrix or matrix:MxNxK.")
+  @Option(
+    help: """
+      Forces a path: auto, row, subgroup, subgroup:N with N heads of batch entries in each workgroup, matrix or \
+      matrix:MxNxK.
+      """)
   var path: AttentionPathChoice = .automatic
 
   @Option(
@@ -98,7 +102,19 @@ struct PlanCommand: AsyncParsableCommand {
 
 extension AttentionPlan {
   /// Workgroups along x (all pieces together), y and z.
-  private var grid: [Int] { [tileCount, request.queryHeads, request.batchSize] }
+  private var grid: [Int] {
+    let problems = request.queryHeads * request.batchSize
+    let shared = tile.problemsPerWorkgroup
+    return shared > 1
+      ? [(problems + shared - 1) / shared, 1, 1]
+      : [tileCount, request.queryHeads, request.batchSize]
+  }
+
+  private var gridText: String {
+    tile.problemsPerWorkgroup > 1
+      ? "\(grid[0]) workgroups of \(tile.problemsPerWorkgroup) problems, heads of batch entries"
+      : "\(grid[0]) tiles × \(grid[1]) heads × \(grid[2]) batch entries"
+  }
 
   private var sortedConstants: [(key: String, value: UInt32)] {
     tile.constants.sorted { $0.key < $1.key }
@@ -121,7 +137,7 @@ extension AttentionPlan {
           + (tile.packedKeysPerBlock.map { ", keys and values packed by \($0)" } ?? "")
       ),
       ("constants", constants.isEmpty ? "none of its own" : constants),
-      ("grid", "\(grid[0]) tiles × \(grid[1]) heads × \(grid[2]) batch entries"),
+      ("grid", gridText),
       ("pieces", pieces.count == 1 ? "1 submission" : "\(pieces.count) submissions"),
       ("scratch", Numbers.bytes(scratchByteCount)),
       (
@@ -147,6 +163,7 @@ extension AttentionPlan {
         "query_rows": .integer(tile.queryRows), "workgroup_size": .integer(tile.workgroupSize),
         "shared_bytes": .integer(tile.sharedBytes), "subgroup_size": JSONText(tile.subgroupSize),
         "packed_keys_per_block": JSONText(tile.packedKeysPerBlock),
+        "problems_per_workgroup": .integer(tile.problemsPerWorkgroup),
         "constants": .object(sortedConstants.map { .init($0.key, .integer(Int($0.value))) }),
         "provenance": .string(tile.provenance),
       ],

@@ -20,6 +20,7 @@ public enum AttentionCheck {
         let isFurtherTile =
           choice.tile != .tuned && choices.contains(AttentionPathChoice(choice.path))
         if checkCase.isVariation, isFurtherTile { continue }
+        let choice = checkCase.choice(choice)
         let plan = Result { () throws(AttentionError) in
           try choice.plan(try checkCase.request(), device: device)
         }

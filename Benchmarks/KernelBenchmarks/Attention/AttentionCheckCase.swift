@@ -42,11 +42,13 @@ public struct AttentionCheckCase: Sendable, Hashable {
   public let group: String
   /// Whether the case repeats another one with other sizes.
   public let isVariation: Bool
+  /// Problems that share a workgroup of the subgroup path, where no other tile is forced; nil leaves it to the plan.
+  public let problemsPerWorkgroup: Int?
 
   init(
     _ group: String, _ shape: AttentionShape, _ elementType: ElementType, isCausal: Bool = false,
     layout: Layout = .tokenMajor, data: Data = .normal, option: AttentionCheckOption? = nil,
-    isVariation: Bool = false
+    isVariation: Bool = false, problemsPerWorkgroup: Int? = nil
   ) {
     self.group = group
     self.shape = shape
@@ -56,6 +58,13 @@ public struct AttentionCheckCase: Sendable, Hashable {
     self.data = data
     self.option = option
     self.isVariation = isVariation
+    self.problemsPerWorkgroup = problemsPerWorkgroup
+  }
+
+  /// How a path runs the case.
+  func choice(_ choice: AttentionPathChoice) -> AttentionPathChoice {
+    guard let problemsPerWorkgroup, choice == AttentionPathChoice(.subgroup) else { return choice }
+    return AttentionPathChoice(problemsPerWorkgroup: problemsPerWorkgroup)
   }
 
   /// The same for cases that share most of their pipelines; where rows lie is no part of one.

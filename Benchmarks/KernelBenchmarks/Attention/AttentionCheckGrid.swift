@@ -21,7 +21,7 @@ public enum AttentionCheckGrid {
   public static func cases(_ depth: CheckDepth) -> [AttentionCheckCase] {
     lengthCases(depth) + headSizeCases(depth) + headCountCases(depth) + layoutCases(depth)
       + largeScoreCases(depth) + hiddenKeyCases(depth) + noVisibleKeyCases(depth)
-      + optionCases(depth)
+      + optionCases(depth) + tinyProblemCases(depth)
   }
 
   /// Every type, causal and not.
@@ -144,6 +144,53 @@ public enum AttentionCheckGrid {
             group, shape, types[(number + index) % types.count], option: option, isVariation: true)
         }
     }
+  }
+
+  /// Heads of 6 and 8 channels and a few tokens, several of them in a workgroup of the subgroup path: shares that are
+  /// whole subgroups and parts of them, and a last workgroup that is not full.
+  private static func tinyProblemCases(_ depth: CheckDepth) -> [AttentionCheckCase] {
+    let group = "tiny problems"
+    let shapes: [(shape: AttentionShape, problems: Int)] = [
+      (AttentionShape(batchSize: 5, queryTokens: 8, queryHeads: 4, headSize: 8), 4),
+      (
+        AttentionShape(
+          batchSize: 3, queryTokens: 7, keyTokens: 11, queryHeads: 4, keyHeads: 2, headSize: 6), 5
+      ),
+      (AttentionShape(batchSize: 3, queryTokens: 49, queryHeads: 3, headSize: 12), 2),
+      (
+        AttentionShape(
+          batchSize: 9, queryTokens: 1, keyTokens: 17, queryHeads: 2, keyHeads: 1, headSize: 4), 8
+      ),
+      (AttentionShape(batchSize: 2, queryTokens: 16, queryHeads: 5, headSize: 8), 3),
+    ]
+    let options: [AttentionCheckOption] =
+      switch depth {
+      case .quick: []
+      case .standard:
+        [
+          .headWindows, .sinkTokens, .keyLengths, .bias, .alibi, .gates, .resume, .packedSequences,
+          .everyMask, .everyScore,
+        ]
+      // Problems of one workgroup have no block map.
+      case .full: AttentionCheckOption.allCases.filter { $0 != .blockMap }
+      }
+    let types = ElementType.allCases
+    return (depth == .quick ? Array(shapes.prefix(2)) : shapes).enumerated().flatMap {
+      index, tiny in
+      [false, true].map {
+        AttentionCheckCase(
+          group, tiny.shape, types[(index + ($0 ? 1 : 0)) % types.count], isCausal: $0,
+          isVariation: true, problemsPerWorkgroup: tiny.problems)
+      }
+    }
+      + options.enumerated().map { index, option in
+        AttentionCheckCase(
+          group,
+          AttentionShape(
+            batchSize: 3, queryTokens: 7, keyTokens: 19, queryHeads: 4, keyHeads: 2, headSize: 8),
+          index % 2 == 0 ? .f32 : .f16, option: option, isVariation: true,
+          problemsPerWorkgroup: 5)
+      }
   }
 
   private static func layoutCases(_ depth: CheckDepth) -> [AttentionCheckCase] {

@@ -1,7 +1,8 @@
 import VulkanAttention
 
-/// Which way a kernel is made to run: `auto`, a path by its name, or a matrix path with a fragment
-/// shape of its own as `matrix:16x16x16` or `matrix2:16x16x16`.
+/// Which way a kernel is made to run: `auto`, a path by its name, a matrix path with a fragment shape of
+/// its own as `matrix:16x16x16` or `matrix2:16x16x16`, or the subgroup path with some problems in each
+/// workgroup as `subgroup:4`.
 public struct AttentionPathChoice: Sendable, Hashable {
   /// The path; nil leaves it to the plan.
   public let path: AttentionPath?
@@ -26,6 +27,12 @@ public struct AttentionPathChoice: Sendable, Hashable {
     tile = .fragment(m: m, n: n, k: k)
   }
 
+  /// The subgroup path with so many problems, heads of batch entries, in a workgroup.
+  public init(problemsPerWorkgroup count: Int) {
+    path = .subgroup
+    tile = .problems(perWorkgroup: count)
+  }
+
   /// Reads a choice by its name; nil for a text that is none.
   public init?(_ text: String) {
     if text == "auto" {
@@ -34,6 +41,11 @@ public struct AttentionPathChoice: Sendable, Hashable {
       self.init(path)
     } else {
       let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+      if parts.count == 2, parts[0] == AttentionPath.subgroup.rawValue {
+        guard let count = Int(parts[1]), (1...256).contains(count) else { return nil }
+        self.init(problemsPerWorkgroup: count)
+        return
+      }
       let sizes =
         parts.last?.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
         ?? []
@@ -50,6 +62,7 @@ public struct AttentionPathChoice: Sendable, Hashable {
   /// The choices as they are named to people.
   public static let allowedNames =
     ["auto"] + AttentionPath.allCases.map(\.rawValue) + fragmentPaths.map { "\($0.rawValue):MxNxK" }
+    + ["subgroup:N"]
 
   /// Every path, and on a device with flexible matrix sizes the fragment shape of most GPUs as well:
   /// a software driver lists other shapes, and would leave that one untried. Of matrix2 it takes no 16x16x16.
@@ -81,6 +94,7 @@ extension AttentionPathChoice: CustomStringConvertible {
     switch tile {
     case .tuned: path?.rawValue ?? "auto"
     case .fragment(let m, let n, let k): "\(path?.rawValue ?? "auto"):\(m)x\(n)x\(k)"
+    case .problems(let count): "\(path?.rawValue ?? "auto"):\(count)"
     }
   }
 }

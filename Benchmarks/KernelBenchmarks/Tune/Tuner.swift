@@ -308,6 +308,7 @@ extension Tuning.Tile {
       return "subgroup rows=\(tile.rowsPerLane) lanes=\(tile.lanesPerRow) tile=\(tile.keyTile) "
         + "step=\(tile.keyStep) workgroup=\(tile.workgroupSize)" + flag("staged", tile.isStaged)
         + flag("widened", tile.isWidened)
+        + flag("problems=\(tile.problemsPerWorkgroup)", tile.problemsPerWorkgroup > 1)
     case .attention(.matrix(let tile)), .attention(.matrix2(let tile)):
       let path = self == .attention(.matrix(tile)) ? "matrix" : "matrix2"
       return "\(path) fragments=\(tile.rowFragments) tile=\(tile.keyTile) "

@@ -143,8 +143,7 @@ public final class AttentionKernel: Sendable {
         pushConstants: AttentionPushConstants(
           plan, buffers: buffers, key: key, value: value, options: block?.address ?? 0,
           piece: piece),
-        groups: WorkgroupCount(
-          x: piece.tiles.count, y: piece.heads.count, z: piece.batches.count),
+        groups: piece.workgroups(plan.tile),
         accesses: accesses)
     }
   }

@@ -148,7 +148,7 @@ extension AttentionPlan {
       return .failure(PathRefusal(reason: "the device lists no f16 product with f32 sums"))
     }
     switch choice {
-    case .tuned:
+    case .tuned, .problems:
       return .success(usable.first { $0.m == 16 && $0.n == 16 && $0.k == 16 } ?? first)
     case .fragment(let m, let n, let k):
       let asked = DeviceCapabilities.MatrixShape(

@@ -7,6 +7,9 @@ public enum AttentionTileChoice: Sendable, Hashable {
   /// The matrix and the matrix2 path with this fragment shape instead of the device's first: rows of a
   /// query fragment, keys of a score fragment, channels of a product step.
   case fragment(m: Int, n: Int, k: Int)
+  /// The subgroup path with so many problems, heads of batch entries, in a workgroup that is as large as they need:
+  /// 1 to 256. Other paths take their tuned tile.
+  case problems(perWorkgroup: Int)
 }
 
 /// Why a path cannot run a request.
@@ -45,8 +48,8 @@ extension AttentionPlan {
       switch (path, parameters) {
       case (.row, .row(let own)): rowTile(request, device, own)
       case (.row, _): rowTile(request, device, nil)
-      case (.subgroup, .subgroup(let own)): subgroupTile(request, device, own)
-      case (.subgroup, _): subgroupTile(request, device, nil)
+      case (.subgroup, .subgroup(let own)): subgroupTile(request, device, choice, own)
+      case (.subgroup, _): subgroupTile(request, device, choice, nil)
       case (.matrix, .matrix(let own)): matrixTile(request, device, choice, own)
       case (.matrix, _): matrixTile(request, device, choice, nil)
       case (.matrix2, .matrix2(let own)): matrix2Tile(request, device, choice, own)

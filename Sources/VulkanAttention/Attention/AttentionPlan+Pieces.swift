@@ -96,8 +96,29 @@ struct PieceCutter {
   }
 }
 
-extension PieceCutter {
+extension AttentionPlan {
   /// Cuts an attention.
+  static func pieces(
+    _ request: AttentionRequest, tile: AttentionTile, tileCount: Int, device: DeviceCapabilities,
+    budget: Double
+  ) -> [Piece] {
+    let cutter = PieceCutter(
+      request, tile: tile, tileCount: tileCount, device: device, budget: budget)
+    guard tile.problemsPerWorkgroup > 1 else { return cutter.pieces() }
+    // One tile, and along x all heads of some batch entries.
+    let limit = device.maxWorkgroupCount[0] * tile.problemsPerWorkgroup / request.queryHeads
+    return PieceCutter(
+      tileCount: 1, heads: 1, batches: cutter.batches, groupLimits: [1, 1, limit],
+      budget: budget, keys: nil,
+      operations: { cutter.operations($0) * Double(request.queryHeads) }
+    ).pieces().map {
+      Piece(tiles: $0.tiles, heads: 0..<request.queryHeads, batches: $0.batches, keys: nil)
+    }
+  }
+}
+
+extension PieceCutter {
+  /// Cuts an attention, a workgroup for each tile.
   init(
     _ request: AttentionRequest, tile: AttentionTile, tileCount: Int, device: DeviceCapabilities,
     budget: Double

@@ -15,15 +15,17 @@ extension AttentionPlan {
     let workgroupSize: Int
     let provenance: String
 
-    /// The numbers that can be tuned.
-    var parameters: AttentionTileParameters.Subgroup {
+    /// The numbers that can be tuned, with a workgroup that several problems share or one has.
+    func parameters(_ shares: WorkgroupShares?) -> AttentionTileParameters.Subgroup {
       .init(
         rowsPerLane: rowsPerLane, lanesPerRow: lanesPerRow, keyTile: keyTile, keyStep: keyStep,
-        isStaged: isStaged, isWidened: isWidened, workgroupSize: workgroupSize)
+        isStaged: isStaged && shares == nil, isWidened: isWidened && shares == nil,
+        workgroupSize: shares?.workgroupSize ?? workgroupSize,
+        problemsPerWorkgroup: shares?.problems ?? 1)
     }
 
     /// The shader's own sum, in its header.
-    func sharedBytes(_ request: AttentionRequest) -> Int {
+    func sharedBytes(_ request: AttentionRequest, isStaged: Bool) -> Int {
       guard isStaged else { return 16 }
       func steps(_ channels: Int, _ type: ElementType) -> Int {
         ceilingDivide(
@@ -42,11 +44,23 @@ extension AttentionPlan {
     "lavapipe of Mesa 26.1.6, 2 cores of an EPYC 9005, B1 H4 S=T=512 f32 on one thread: 46 GFLOP/s at "
     + "D = 64 and 128; staged or with 2 lanes per row 9, for per-lane addresses are gathers there"
 
+  private static let countedForFewLanes =
+    "counted, not measured: as many registers as at D = 64, and no lane without channels"
+
   private static let subgroupTunings: [SubgroupTuning] = [
     .init(
       device: .cpu, maxHeadSize: 576, rowsPerLane: 1, lanesPerRow: 1, keyTile: 32, keyStep: 8,
       isStaged: false, isWidened: false, workgroupSize: 32, provenance: lavapipe),
 
+    .init(
+      device: .intel, maxHeadSize: 8, rowsPerLane: 2, lanesPerRow: 1, keyTile: 32, keyStep: 4,
+      isStaged: true, isWidened: false, workgroupSize: 128, provenance: countedForFewLanes),
+    .init(
+      device: .intel, maxHeadSize: 16, rowsPerLane: 2, lanesPerRow: 2, keyTile: 32, keyStep: 4,
+      isStaged: true, isWidened: false, workgroupSize: 128, provenance: countedForFewLanes),
+    .init(
+      device: .intel, maxHeadSize: 32, rowsPerLane: 2, lanesPerRow: 4, keyTile: 32, keyStep: 4,
+      isStaged: true, isWidened: false, workgroupSize: 128, provenance: countedForFewLanes),
     .init(
       device: .intel, maxHeadSize: 64, rowsPerLane: 2, lanesPerRow: 8, keyTile: 32, keyStep: 4,
       isStaged: true, isWidened: false, workgroupSize: 128, provenance: counted),
@@ -78,7 +92,7 @@ extension AttentionPlan {
   ]
 
   static func subgroupTile(
-    _ request: AttentionRequest, _ device: DeviceCapabilities,
+    _ request: AttentionRequest, _ device: DeviceCapabilities, _ choice: AttentionTileChoice,
     _ own: AttentionTileParameters.Subgroup? = nil
   ) -> Result<AttentionTile, PathRefusal> {
     if let refusal = own?.refusal(on: device) { return .failure(refusal) }
@@ -101,16 +115,26 @@ extension AttentionPlan {
         PathRefusal(
           reason: "no tile for head size \(size) with subgroups of \(device.minSubgroupSize)"))
     }
-    // No larger than the rows of a short sequence fill: of many tiny ones each has its own subgroups.
-    let rowsPerSubgroup = device.subgroupSize / tuning.lanesPerRow * tuning.rowsPerLane
-    let needed = ceilingDivide(request.queryTokens, rowsPerSubgroup) * device.subgroupSize
-    let workgroupSize = max(min(tuning.workgroupSize, needed), device.subgroupSize)
+    let parameters: AttentionTileParameters.Subgroup
+    let note: String?
+    switch WorkgroupShares.chosen(request, device, choice, tuning.parameters(nil), own) {
+    case .failure(let refusal): return .failure(refusal)
+    case .success(let (shares, reason)):
+      parameters = tuning.parameters(shares)
+      note = reason
+    }
+    var workgroupSize = parameters.workgroupSize
+    if parameters.problemsPerWorkgroup == 1 {
+      // No larger than the rows of a short sequence fill.
+      let rowsPerSubgroup = device.subgroupSize / tuning.lanesPerRow * tuning.rowsPerLane
+      let needed = ceilingDivide(request.queryTokens, rowsPerSubgroup) * device.subgroupSize
+      workgroupSize = max(min(workgroupSize, needed), device.subgroupSize)
+    }
     return .success(
       AttentionTile(
-        workgroupSize: workgroupSize,
-        queryRows: workgroupSize / tuning.lanesPerRow * tuning.rowsPerLane,
+        workgroupSize: workgroupSize, queryRows: parameters.problemRows(workgroupSize),
         takesLongTilesFirst: request.mask.isCausal,
-        sharedBytes: tuning.sharedBytes(request),
+        sharedBytes: tuning.sharedBytes(request, isStaged: parameters.isStaged),
         // Rows are numbered by subgroup: drivers that may run smaller ones than they report must not.
         subgroupSize: device.has(.subgroupSizeControl) ? device.subgroupSize : nil,
         shaderName: "attention_subgroup",
@@ -118,8 +142,10 @@ extension AttentionPlan {
           "ROWS_PER_LANE": UInt32(tuning.rowsPerLane),
           "LANES_PER_ROW": UInt32(tuning.lanesPerRow),
           "KEY_TILE": UInt32(tuning.keyTile), "KEY_STEP": UInt32(tuning.keyStep),
-          "STAGED": tuning.isStaged ? 1 : 0, "WIDENED": tuning.isWidened ? 1 : 0,
+          "STAGED": parameters.isStaged ? 1 : 0, "WIDENED": parameters.isWidened ? 1 : 0,
+          "PROBLEMS_PER_WORKGROUP": UInt32(parameters.problemsPerWorkgroup),
         ], keysPerStep: tuning.keyTile, sumsPerRow: 1, packing: nil,
-        parameters: .subgroup(tuning.parameters), provenance: tuning.provenance))
+        parameters: .subgroup(parameters),
+        provenance: [tuning.provenance, note ?? ""].filter { !$0.isEmpty }.joined(separator: "; ")))
   }
 }

@@ -142,10 +142,9 @@ public struct AttentionPlan: Sendable, Hashable {
     self.tile = chosen.tile
     self.tileCount = tileCount
     self.explanation = explanation
-    let cutter = PieceCutter(
+    pieces = Self.pieces(
       request, tile: chosen.tile, tileCount: tileCount, device: device,
       budget: operationsPerPiece)
-    pieces = cutter.pieces()
     var options = AttentionOptionBits(request)
     let isCutAlongKeys = pieces.contains { $0.keys != nil }
     if isCutAlongKeys { options.insert(.keyRange) }

@@ -84,7 +84,10 @@ struct AttentionPushConstants: BitwiseCopyable {
       request, q: buffers.query.address, k: key, v: value, o: buffers.output.address,
       lse: request.returnsLogSumExp ? buffers.logSumExp?.address ?? 0 : 0, options: options,
       keyStrides: plan.packing?.key.strides ?? request.keyStrides,
-      firstTile: piece.tiles.lowerBound, firstHead: piece.heads.lowerBound,
+      firstTile: piece.tiles.lowerBound,
+      // Of problems that share workgroups the number (attention_problems.glsl).
+      firstHead: plan.tile.problemsPerWorkgroup > 1
+        ? piece.heads.count * piece.batches.count : piece.heads.lowerBound,
       firstBatch: piece.batches.lowerBound)
     let valueStrides = plan.packing.map { ($0.value ?? $0.key).strides } ?? request.valueStrides
     (vBatchStride, vTokenStride, vHeadStride) = Self.words(valueStrides, of: request)

@@ -38,6 +38,9 @@ public enum AttentionTileParameters: Sendable, Hashable, Codable {
     public var isWidened: Bool
     /// Invocations of a workgroup: a multiple of the subgroup size.
     public var workgroupSize: Int
+    /// Problems, heads of batch entries, that share a workgroup, 1 to 256: several only where a share has lanes for
+    /// all query tokens and tiles are not staged.
+    public var problemsPerWorkgroup = 1
   }
 
   /// A tile of the path `matrix` or `matrix2`.
@@ -85,9 +88,20 @@ public enum AttentionTileParameters: Sendable, Hashable, Codable {
           { $0.lanesPerRow /= 2 }, { $0.keyTile *= 2 }, { $0.keyTile /= 2 }, { $0.keyStep *= 2 },
           { $0.keyStep /= 2 }, { $0.isStaged.toggle() }, { $0.isWidened.toggle() },
           { $0.workgroupSize *= 2 }, { $0.workgroupSize /= 2 },
+          // Problems are read from memory where they share a workgroup, and the workgroup grows with their number.
+          {
+            ($0.isStaged, $0.isWidened) = (false, false)
+            $0.problemsPerWorkgroup *= 2
+          }, { $0.problemsPerWorkgroup /= 2 },
+          {
+            ($0.isStaged, $0.isWidened) = (false, false)
+            ($0.problemsPerWorkgroup, $0.workgroupSize) =
+              ($0.problemsPerWorkgroup * 2, $0.workgroupSize * 2)
+          },
         ]
       ).filter {
-        $0.rowsPerLane > 0 && $0.lanesPerRow > 0 && $0.keyStep > 0 && $0.keyTile > 0
+        $0.problemsPerWorkgroup > 0 && $0.rowsPerLane > 0 && $0.lanesPerRow > 0 && $0.keyStep > 0
+          && $0.keyTile > 0
           && $0.keyTile % $0.keyStep == 0 && $0.workgroupSize > 0
       }.map { .subgroup($0) }
     case .matrix(let tile): tile.neighbours.map { .matrix($0) }
@@ -132,6 +146,28 @@ func tunedWorkgroupRefusal(_ size: Int, _ device: DeviceCapabilities) -> PathRef
 }
 
 extension AttentionTileParameters.Subgroup {
+  static let mostProblems = 256
+
+  /// Reads a tile; one that was written before problems could share a workgroup has one.
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      rowsPerLane: try container.decode(Int.self, forKey: .rowsPerLane),
+      lanesPerRow: try container.decode(Int.self, forKey: .lanesPerRow),
+      keyTile: try container.decode(Int.self, forKey: .keyTile),
+      keyStep: try container.decode(Int.self, forKey: .keyStep),
+      isStaged: try container.decode(Bool.self, forKey: .isStaged),
+      isWidened: try container.decode(Bool.self, forKey: .isWidened),
+      workgroupSize: try container.decode(Int.self, forKey: .workgroupSize),
+      problemsPerWorkgroup:
+        try container.decodeIfPresent(Int.self, forKey: .problemsPerWorkgroup) ?? 1)
+  }
+
+  /// Query rows of one problem in a workgroup of so many invocations, as the shader counts them.
+  func problemRows(_ workgroupSize: Int) -> Int {
+    workgroupSize / problemsPerWorkgroup / lanesPerRow * rowsPerLane
+  }
+
   /// What the kernel does not allow, if anything.
   func refusal(on device: DeviceCapabilities) -> PathRefusal? {
     if !(1...8).contains(rowsPerLane) { return .tuned("rowsPerLane", rowsPerLane, "1 to 8") }
@@ -143,6 +179,12 @@ extension AttentionTileParameters.Subgroup {
     if !(1...16).contains(keyStep) { return .tuned("keyStep", keyStep, "1 to 16") }
     guard (1...128).contains(keyTile), keyTile % keyStep == 0 else {
       return .tuned("keyTile", keyTile, "multiples of \(keyStep) up to 128")
+    }
+    if !(1...Self.mostProblems).contains(problemsPerWorkgroup) {
+      return .tuned("problemsPerWorkgroup", problemsPerWorkgroup, "1 to \(Self.mostProblems)")
+    }
+    if isStaged, problemsPerWorkgroup > 1 {
+      return .tuned("problemsPerWorkgroup", problemsPerWorkgroup, "1 where tiles are staged")
     }
     return tunedWorkgroupRefusal(workgroupSize, device)
   }

@@ -11,7 +11,7 @@ import Testing
     let keyHeads = size([1, 2, 3, 8])
     let short = Bool.random(using: &random)
     return try AttentionRequest(
-      batchSize: size([1, 1, 2, 7]),
+      batchSize: short ? size([1, 2, 7, 500, 3000]) : size([1, 1, 2, 7]),
       queryTokens: short ? Int.random(in: 1...40, using: &random) : size([128, 513, 1024, 4099]),
       keyTokens: short ? Int.random(in: 0...40, using: &random) : size([0, 1, 100, 2048, 70_000]),
       queryHeads: keyHeads * size([1, 2, 4, 16]), keyHeads: keyHeads,
@@ -82,8 +82,12 @@ import Testing
     var volume = 0
     for (index, piece) in plan.pieces.enumerated() {
       try #require(!piece.tiles.isEmpty && piece.tiles.count <= limits[0])
-      try #require(!piece.heads.isEmpty && piece.heads.count <= limits[1])
-      try #require(!piece.batches.isEmpty && piece.batches.count <= limits[2])
+      try #require(!piece.heads.isEmpty && !piece.batches.isEmpty)
+      let groups = piece.workgroups(tile)
+      try #require(groups.x <= limits[0] && groups.y <= limits[1] && groups.z <= limits[2])
+      try #require(
+        groups.x * groups.y * groups.z * tile.problemsPerWorkgroup
+          >= piece.tiles.count * piece.heads.count * piece.batches.count)
       let copies = piece.tiles.count * piece.heads.count * piece.batches.count
       try #require(piece.keys == nil || copies == 1)
       volume += copies * (piece.keys?.count ?? max(1, request.keyTokens))
@@ -260,6 +264,19 @@ import Testing
     let wide = try AttentionRequest(
       queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .bf16, keyType: .f32)
     #expect(throws: AttentionError.self) { try AttentionPlan(wide, device: device, path: path) }
+  }
+
+  @Test(
+    "Few keys are dealt evenly to the row path's blocks",
+    arguments: [(1, 1), (8, 8), (16, 16), (17, 9), (20, 10), (49, 13), (64, 16), (65, 16)])
+  func blocksOfFewKeys(keys: Int, block: Int) throws {
+    var device = try SampleDevice.software.capabilities()
+    (device.subgroupSize, device.minSubgroupSize, device.maxSubgroupSize) = (16, 16, 16)
+    let request = try AttentionRequest(
+      batchSize: 100, queryTokens: 16, keyTokens: keys, queryHeads: 4, headSize: 8)
+    let plan = try AttentionPlan(request, device: device)
+    #expect(plan.path == .row && plan.packing == nil)
+    #expect(plan.tile.constants["KEYS_PER_BLOCK"] == UInt32(block))
   }
 
   @Test("The row path takes no block map whose blocks are smaller than a subgroup")

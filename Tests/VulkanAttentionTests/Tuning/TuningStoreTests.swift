@@ -57,6 +57,24 @@ import Testing
     #expect(names == ["tuning.json"])
   }
 
+  @Test("A tile from before problems could share a workgroup has one of them")
+  func earlierTiles() throws {
+    let text = """
+      {"subgroup": {"_0": {"rowsPerLane": 2, "lanesPerRow": 4, "keyTile": 32, "keyStep": 8, \
+      "isStaged": true, "isWidened": false, "workgroupSize": 128}}}
+      """
+    let tile = try JSONDecoder().decode(AttentionTileParameters.self, from: Data(text.utf8))
+    guard case .subgroup(var subgroup) = tile else {
+      Issue.record("\(tile)")
+      return
+    }
+    #expect(subgroup.problemsPerWorkgroup == 1 && subgroup.lanesPerRow == 4)
+    subgroup.problemsPerWorkgroup = 6
+    let written = try JSONEncoder().encode(AttentionTileParameters.subgroup(subgroup))
+    let read = try JSONDecoder().decode(AttentionTileParameters.self, from: written)
+    #expect(read == .subgroup(subgroup))
+  }
+
   @Test func devicesDriversAndSubgroupsAreKeptApart() throws {
     let store = TuningStore(path: try folder().appending(path: "tuning.json").path)
     let device = try SampleDevice.software.capabilities(index: 1)

@@ -165,4 +165,19 @@ struct HiddenKeyTests {
       }
     }
   }
+
+  @Test("The mean over a sequence without keys is 0", arguments: TypedPath.optionPaths)
+  func meanOfNoKeys(path: TypedPath) async throws {
+    var scores = AttentionScores()
+    scores.normalizer = .reluMean
+    var problem = OptionProblem(
+      try AttentionRequest(
+        batchSize: 2, queryTokens: Self.queries, keyTokens: Self.keys, queryHeads: 2,
+        keyHeads: 1, headSize: Self.channels, valueHeadSize: Self.width, elementType: path.type,
+        scores: scores, operands: [AttentionOperand(.keyLengths)], returnsLogSumExp: true))
+    problem.set(.keyLengths, [0, 9] as [Int32])
+    let result = try await problem.expectExact(path.variant, on: device, "mean")
+    let empty = result.output.prefix(Self.queries * 2 * Self.width)
+    #expect(empty.allSatisfy { $0 == 0 })
+  }
 }

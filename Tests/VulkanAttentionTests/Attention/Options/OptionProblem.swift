@@ -120,7 +120,16 @@ struct OptionProblem: Sendable {
     _ variant: PathVariant, on device: ComputeDevice, budget: Double? = nil,
     mode: RunMode = .run, sourceLocation: SourceLocation = #_sourceLocation
   ) async throws -> AttentionReadback {
-    let kernel = try kernel(variant, on: device, budget: budget)
+    try await run(
+      kernel(variant, on: device, budget: budget), on: device, mode: mode,
+      sourceLocation: sourceLocation)
+  }
+
+  /// What a kernel makes of it; writes outside of the outputs fail.
+  func run(
+    _ kernel: AttentionKernel, on device: ComputeDevice, mode: RunMode = .run,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) async throws -> AttentionReadback {
     let tensors = try await KernelBenchmarks.AttentionTensors(inputs, for: kernel.plan, on: device)
     switch mode {
     case .run: try await kernel.run(tensors.buffers)
