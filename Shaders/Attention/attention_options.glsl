@@ -31,4 +31,14 @@ vec4 loadQueryChannels4(uint64_t row, uint channel) {
   return q;
 }
 
+/// One channel of q + query_bias, not scaled.
+float loadQueryChannel(uint64_t row, uint channel) {
+  float q = loadElement(QUERY_TYPE, row + channel * elementBytes(QUERY_TYPE));
+  if (HAS(OPTION_QUERY_BIAS)) {
+    q += FloatReference(
+      tensorAddress(TENSOR_QUERY_BIAS) + (uint64_t(head) * HEAD_SIZE_QK + channel) * 4ul).value;
+  }
+  return q;
+}
+
 #endif

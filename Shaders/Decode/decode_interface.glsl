@@ -296,4 +296,15 @@ void storeDecodeChannels4(uint slot, uint row, uint token, uint channel, float f
   }
 }
 
+/// One channel of a row, as storeDecodeChannels4() does four.
+void storeDecodeChannel(uint slot, uint row, uint token, uint channel, float factor, float value) {
+  if (channel < HEAD_SIZE_V) {
+    if (slot != NO_SLOT) {
+      FloatReference(partialResult(partialSlot(slot), row) + channel * 4).value = value;
+    } else {
+      storeElement(OUTPUT_TYPE, outputAddress(token) + channel * elementBytes(OUTPUT_TYPE), value * factor);
+    }
+  }
+}
+
 #endif

@@ -1674,7 +1674,9 @@ enum {
   VKATTN_ENABLED_EXTERNAL_MEMORY_HOST = 1 << 10,
   VKATTN_ENABLED_COOPERATIVE_MATRIX_2_REDUCTIONS = 1 << 11,
   VKATTN_ENABLED_COOPERATIVE_MATRIX_2_CONVERSIONS = 1 << 12,
-  VKATTN_ENABLED_COOPERATIVE_MATRIX_2_PER_ELEMENT = 1 << 13
+  VKATTN_ENABLED_COOPERATIVE_MATRIX_2_PER_ELEMENT = 1 << 13,
+  /* shaderInt16: without it decode goes by slower shaders on a software driver. */
+  VKATTN_ENABLED_INT16 = 1 << 14
 };
 
 /* A Vulkan device of your own. Handles are Vulkan's; all live until `released` was called. */

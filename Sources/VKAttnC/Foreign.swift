@@ -44,7 +44,7 @@ private let enabledFlags: [(feature: DeviceCapabilities.Feature, flag: Int)] = [
   (.coopmat2Reductions, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_REDUCTIONS),
   (.coopmat2Conversions, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_CONVERSIONS),
   (.coopmat2PerElement, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_PER_ELEMENT),
-  (.externalMemoryHost, VKATTN_ENABLED_EXTERNAL_MEMORY_HOST),
+  (.externalMemoryHost, VKATTN_ENABLED_EXTERNAL_MEMORY_HOST), (.int16, VKATTN_ENABLED_INT16),
 ]
 
 /// No device has more extensions than this.

@@ -27,8 +27,8 @@ public enum SampleDevice: String, Sendable, CaseIterable {
     let required = DeviceCapabilities.requiredFeatures
     device.features = Set(
       required + [
-        .float16, .memoryModel, .subgroupSizeControl, .coopmat, .subgroupVote, .subgroupArithmetic,
-        .subgroupShuffle,
+        .float16, .int16, .memoryModel, .subgroupSizeControl, .coopmat, .subgroupVote,
+        .subgroupArithmetic, .subgroupShuffle,
       ])
     switch self {
     case .software:
@@ -72,7 +72,7 @@ public enum SampleDevice: String, Sendable, CaseIterable {
       device.maxSharedBytes = 16 << 10
       device.maxWorkgroupInvocations = 128
       device.maxWorkgroupSizeX = 128
-      device.features.subtract([.coopmat, .float16])
+      device.features.subtract([.coopmat, .float16, .int16])
     case .unusable:
       device.features = [.timelineSemaphore]
     }

@@ -108,6 +108,7 @@ public struct DecodeWorkload: Sendable, Hashable {
           DecodeWorkload(shape, .f16), DecodeWorkload(shape, .f32), DecodeWorkload(shape, .bf16),
           DecodeWorkload(shape, .f16, format: .int8(groupSize: size, scaleType: .f16)),
           DecodeWorkload(shape, .f16, format: .q8), DecodeWorkload(shape, .f16, format: .q4),
+          DecodeWorkload(shape, .f16, format: .q4WithMinimum),
         ]
       }
     } + ragged

@@ -7,12 +7,9 @@ extension DecodePlan {
     _ request: DecodeRequest, _ device: DeviceCapabilities
   ) -> [(path: AttentionPath, reason: String)] {
     if device.kind == .cpu {
-      // H32 G8 T4096, one token, both cores of an EPYC 7003 (Zen 3), lavapipe of Mesa 26.1.6, subgroup and row:
-      // f16 D=64 2.9 and 3.5 ms, D=128 5.6 and 8.5; int8 D=64 2.2 and 3.6, D=128 5.0 and 7.0; f32 D=64 6.8 and
-      // 3.4, D=128 14.7 and 8.2.
-      return request.isNarrow
+      return softwareTile(request, device, nil) != nil
         ? [
-          (.subgroup, "the device is a CPU: narrow numbers are converted for eight lanes at once"),
+          (.subgroup, "the device is a CPU: it loads and converts a vector of channels at once"),
           (.row, "the subgroup path cannot run"), (.matrix, "no other path can run"),
         ]
         : [
@@ -91,6 +88,7 @@ extension DecodePlan {
   private static func subgroupTile(
     _ request: DecodeRequest, _ device: DeviceCapabilities, _ own: DecodeTileParameters?
   ) -> DecodeTile {
+    if let tile = softwareTile(request, device, own) { return tile }
     let size = max(1, device.subgroupSize)
     let isCPU = device.kind == .cpu
     var subgroups = isCPU ? 1 : max(1, 128 / size)
@@ -105,15 +103,15 @@ extension DecodePlan {
     let groups = own?.groups ?? groups(device)
     let tiles = ceilingDivide(request.problemRows, most)
     let rows = ceilingDivide(request.problemRows, tiles)
-    let queryBytes = isCPU ? 16 : rows * ceilingDivide(attention.headSize, 4) * 16
+    let queryBytes = rows * ceilingDivide(attention.headSize, 4) * 16
     let mergeBytes = subgroups > 1 ? subgroups * rows * (valueQuads * 16 + 8) : 16
     let step = subgroups * size
     return DecodeTile(
       workgroupSize: step, rows: rows, keys: ceilingDivide(128, step) * step,
       sharedBytes: queryBytes + mergeBytes, subgroupSize: size, shaderName: "decode_subgroup",
       constants: [
-        "ROWS": UInt32(rows), "SUBGROUP_SIZE": UInt32(size), "UNIFORM_LOADS": isCPU ? 1 : 0,
-        "ROWS_AGREE": request.rowsAgree ? 1 : 0, "QUERY_IN_SHARED": isCPU ? 0 : 1,
+        "ROWS": UInt32(rows), "SUBGROUP_SIZE": UInt32(size),
+        "ROWS_AGREE": request.rowsAgree ? 1 : 0,
       ], groups: groups,
       parameters: .init(shape: .subgroup(rows: most, subgroups: subgroups), groups: groups),
       provenance: "not tuned")
@@ -121,18 +119,6 @@ extension DecodePlan {
 }
 
 extension DecodeRequest {
-  /// Whether keys and values are of 16 bits and less, eight of them in a piece of memory of their own size or in a
-  /// block whose scale is all that is beside them.
-  fileprivate var isNarrow: Bool {
-    [keyCache, valueCache].allSatisfy { cache in
-      switch cache.format {
-      case .q8, .q4: true
-      case .element(.f32), .q4WithMinimum: false
-      case .element, .int8, .int4, .e4m3, .e5m2: cache.isAligned
-      }
-    } && keyRotation == nil
-  }
-
   /// Whether a key that is hidden from one row of a problem is hidden from all.
   fileprivate var rowsAgree: Bool {
     let perHead: Set<AttentionOperand.Kind> = [

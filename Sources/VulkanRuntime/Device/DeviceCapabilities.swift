@@ -18,6 +18,8 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
   public enum Feature: String, Sendable, Hashable, Codable, CaseIterable {
     /// 16-bit floating-point arithmetic in shaders.
     case float16
+    /// 16-bit integers in shaders.
+    case int16
     /// 64-bit integers in shaders, needed to address buffers.
     case int64
     /// 16-bit types in storage buffers.

@@ -90,6 +90,7 @@ final class FeatureChain {
       features.contains(feature) ? 1 : 0
     }
     base.pointee.features.shaderInt64 = flag(.int64)
+    base.pointee.features.shaderInt16 = flag(.int16)
     vulkan11.pointee.storageBuffer16BitAccess = flag(.storage16)
     vulkan12.pointee.shaderFloat16 = flag(.float16)
     vulkan12.pointee.bufferDeviceAddress = flag(.bufferDeviceAddress)
@@ -115,6 +116,7 @@ final class FeatureChain {
       if values.allSatisfy({ $0 != 0 }) { found.insert(feature) }
     }
     add(.int64, if: base.pointee.features.shaderInt64)
+    add(.int16, if: base.pointee.features.shaderInt16)
     add(.storage16, if: vulkan11.pointee.storageBuffer16BitAccess)
     add(.float16, if: vulkan12.pointee.shaderFloat16)
     add(.bufferDeviceAddress, if: vulkan12.pointee.bufferDeviceAddress)

@@ -13,6 +13,7 @@ internal import CVulkan
 /// | `storage16` | `storageBuffer16BitAccess` |
 /// | `bufferDeviceAddress`, `timelineSemaphore`, `scalarBlockLayout` | of the same names |
 /// | `float16` | `shaderFloat16` |
+/// | `int16` | `shaderInt16` |
 /// | `memoryModel` | `vulkanMemoryModel`, `vulkanMemoryModelDeviceScope` |
 /// | `subgroupSizeControl` | `subgroupSizeControl`, `computeFullSubgroups`; before Vulkan 1.3 `VK_EXT_subgroup_size_control` |
 /// | `coopmat` | `cooperativeMatrix` of `VK_KHR_cooperative_matrix` |

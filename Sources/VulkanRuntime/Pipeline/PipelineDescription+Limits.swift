@@ -3,6 +3,7 @@ package import ShaderLibrary
 extension DeviceCapabilities {
   /// The features that go with the SPIR-V capabilities which a device may lack.
   private static let featureOfCapability: [String: Feature] = [
+    "Int16": .int16,
     "Int64": .int64,
     "Float16": .float16,
     "StorageBuffer16BitAccess": .storage16,

@@ -65,6 +65,25 @@ import Testing
     }
   }
 
+  /// Scores that grow with the keys, far beyond what the weights of the first ones are relative to.
+  @Test(arguments: paths)
+  func largerScoresMayComeLate(_ path: AttentionPath) async throws {
+    let plain = try small(lengths: [300]).problem()
+    let channels = 32
+    let keys = plain.keys.values.enumerated().map { index, number in
+      number * Float(1 + index / channels) / 40
+    }
+    let problem = DecodeProblem(
+      plain.request, lengths: [300], query: plain.query, key: keys,
+      value: try #require(plain.values).values)
+    for mode in [LeanSchedule.Mode.lean(groups: 1), .lean(groups: 7)] {
+      let result = try await run(problem, path, mode: mode)
+      let expected = problem.expected()
+      expectClose(result.output, to: expected.o, within: 1e-5, "o")
+      expectEach(result.logSumExp, within: 1e-4, of: expected.lse, "lse")
+    }
+  }
+
   /// The same keys in pages, in a ring that holds them all and one behind the other: the same bits.
   @Test(arguments: paths)
   func arrangementsGiveTheSameBits(_ path: AttentionPath) async throws {

@@ -68,7 +68,40 @@ import Testing
     }
   }
 
-  @Test(arguments: ["decode_row", "decode_subgroup", "decode_merge"])
+  /// A software driver loads caches of every format as vectors, a GPU never does.
+  @Test func softwareDriversHaveAShaderOfTheirOwn() throws {
+    let software = try SampleDevice.software.capabilities()
+    let formats: [CacheFormat] = [
+      .f32, .f16, .bf16, .q8, .q4, .q4WithMinimum, .int8(groupSize: 64, scaleType: .f16),
+      .int4(groupSize: 32, scaleType: .f16), .e4m3, .e5m2,
+    ]
+    for format in formats {
+      let plan = try DecodePlan(request(format: format), device: software)
+      #expect(plan.path == .subgroup, "\(format)")
+      #expect(plan.tile.shaderName == "decode_subgroup_software", "\(format)")
+      #expect(plan.tile.constants["WHOLE_STEPS"] == 1)
+      for sample in SampleDevice.allCases where sample != .software && sample != .unusable {
+        let own = try DecodePlan(
+          request(format: format), device: sample.capabilities(), path: .subgroup)
+        #expect(own.tile.shaderName == "decode_subgroup", "\(format), \(sample)")
+      }
+    }
+    // Bytes at odd addresses, and a driver without 16-bit integers.
+    let odd = try DecodePlan(
+      request(channels: 7, format: .e4m3), device: software, path: .subgroup)
+    #expect(odd.tile.shaderName == "decode_subgroup")
+    #expect(try DecodePlan(request(channels: 7, format: .e4m3), device: software).path == .row)
+    var plain = software
+    plain.features.remove(.int16)
+    #expect(try DecodePlan(request(), device: plain).path == .row)
+    #expect(
+      try DecodePlan(request(), device: plain, path: .subgroup).tile.shaderName
+        == "decode_subgroup")
+  }
+
+  @Test(arguments: [
+    "decode_row", "decode_subgroup", "decode_subgroup_software", "decode_merge",
+  ])
   func pushConstantsAreTheShaders(_ name: String) throws {
     let shader = try #require(ShaderBinary.named(name))
     typealias Constants = DecodePushConstants
