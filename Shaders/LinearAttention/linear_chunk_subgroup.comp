@@ -42,8 +42,9 @@
 //
 // Ladder: counted, not measured on a GPU. A record is read ahead into registers while its predecessor is at work, so
 // that one buffer does and that memory's latency, some 700 clocks for 1700 of work, is not waited for where a
-// multiprocessor has a single workgroup. Not taken: COLUMNS = 8 with half the rows a lane, half the reads of shared
-// memory for twice the shuffles; blocks of 16 rows, whose squares and sums cost more than the decays they save.
+// multiprocessor has a single workgroup; not where that would be more than 14 groups of four numbers a lane. Not taken:
+// COLUMNS = 8 with half the rows a lane, half the reads of shared memory for twice the shuffles; blocks of 16 rows,
+// whose squares and sums cost more than the decays they save.
 //
 // A tile is workgroup / LANES * COLUMNS columns; the grid is in linear_blocks.glsl.
 

@@ -76,8 +76,8 @@ extension LinearAttentionPlan {
 
   /// Lanes with 8 rows of the state or more, at most 24 as far as the subgroup's size allows; 4 columns each, or 2 where
   /// that would be more numbers than registers. 8 rows of a block: fewer decay the state more often, more add to the
-  /// block's squares. Up to 4 subgroups share a record in shared memory, fewer where sequences and heads are few, so
-  /// that there are more workgroups. Counted (the shader's header), not measured on a GPU.
+  /// block's squares. Up to 4 subgroups share a record in shared memory, 2 where sequences and heads are few: two have
+  /// schedulers of their own on a multiprocessor. Counted (the shader's header), not measured on a GPU.
   private static func chunkSubgroupTile(
     _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ blockRows: Int?
   ) -> Result<LinearAttentionTile, PathRefusal> {
@@ -110,18 +110,32 @@ extension LinearAttentionPlan {
     var subgroups = min(
       device.kind == .cpu ? 2 : 4, device.maxWorkgroupInvocations / size,
       ceilingDivide(request.valueHeadSize, columnsPerSubgroup))
-    while device.kind != .cpu, subgroups > 1,
+    while device.kind != .cpu, subgroups > 2,
       heads * ceilingDivide(request.valueHeadSize, columnsPerSubgroup * subgroups)
         < device.computeUnits ?? 64
     {
-      subgroups /= 2
+      subgroups = max(2, subgroups / 2)
     }
     var tile = LinearAttentionTile(
       workgroupSize: size * subgroups, columns: columns, lanes: lanes, blockRows: rows,
       subgroupSize: size)
-    // What waits for memory on a processor is the core itself.
-    tile.readsAhead = device.kind != .cpu
+    tile.readsAhead = readsAhead(
+      request, device, blockRows: rows, workgroupSize: tile.workgroupSize)
     return .success(tile)
+  }
+
+  /// Whether lanes have registers for the next record: up to 14 groups of four numbers beside 64 of the state. What
+  /// waits for memory on a processor is the core itself.
+  static func readsAhead(
+    _ request: LinearAttentionRequest, _ device: DeviceCapabilities, blockRows: Int,
+    workgroupSize: Int
+  ) -> Bool {
+    // Of a record, decays of rows are not read.
+    let channels =
+      request.operands.contains(.keyDecay) ? ceilingDivide(request.keyHeadSize, 4) * 4 : 1
+    let floats =
+      LinearAttentionCutter.recordFloats(request, blockRows: blockRows) - channels * blockRows
+    return device.kind != .cpu && floats / 4 <= 14 * workgroupSize
   }
 
   /// Shared memory of `linear_chunk_subgroup.comp` or of `linear_prepare_subgroup`, as their headers count it.

@@ -55,7 +55,10 @@ extension LinearAttentionPlan {
     var tile = LinearAttentionTile(
       workgroupSize: own.workgroupSize, columns: found.tile.columns, lanes: found.tile.lanes,
       blockRows: own.blockRows, subgroupSize: found.tile.subgroupSize)
-    tile.readsAhead = found.tile.readsAhead
+    tile.readsAhead =
+      own.form == .chunk && own.path == .subgroup
+      && readsAhead(
+        request, device, blockRows: own.blockRows, workgroupSize: own.workgroupSize)
     // Only where a workgroup is one subgroup.
     if own.workgroupSize == found.tile.workgroupSize {
       (tile.sharingLanes, tile.tokensAhead) = (found.tile.sharingLanes, found.tile.tokensAhead)

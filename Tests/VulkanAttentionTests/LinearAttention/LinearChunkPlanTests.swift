@@ -132,7 +132,7 @@ import Testing
     func size(_ heads: Int) throws -> Int {
       try LinearAttentionPlan(request(heads: heads), device: device).tile.workgroupSize
     }
-    #expect(try size(16) == 64 && size(8) == 32)
+    #expect(try size(16) == 64 && size(1) == 64)
     let wide = try LinearAttentionPlan(request(), device: SampleDevice.amd.capabilities()).tile
     #expect(wide.workgroupSize == 256 && wide.columnsPerWorkgroup == 128)
     #expect(wide.prepareLanes == 8)
@@ -190,7 +190,9 @@ import Testing
     let tuned = try plan { ($0.blockRows, $0.workgroupSize) = (4, 32) }
     #expect(tuned.isTuned && tuned.path == .subgroup)
     #expect(tuned.tile.blockRows == 4 && tuned.tile.workgroupSize == 32)
-    #expect(tuned.tile.readsAhead && tuned.tile.lanes == 16)
+    // The record of a block is too much for the registers of a single subgroup.
+    #expect(!tuned.tile.readsAhead && tuned.tile.lanes == 16)
+    #expect(try plan { $0.workgroupSize = 256 }.tile.readsAhead)
     let tooLarge = try plan { $0.blockRows = 16 }
     #expect(!tooLarge.isTuned && tooLarge.path == .subgroup)
     #expect(

@@ -26,7 +26,7 @@ struct LinearChunkSubgroupTests {
         request.tuningKey: .init(
           .linear(tile), speedup: 1, workload: "a workload", time: "2026-11-30")
       ]))
-    #expect(plan.isTuned && plan.tile.readsAhead && plan.tile.blockRows == rows)
+    #expect(plan.isTuned && plan.tile.blockRows == rows)
     return plan
   }
 
@@ -81,7 +81,8 @@ struct LinearChunkSubgroupTests {
         tokens: 100, valueHeads: 2, keyHeadSize: 64, valueHeadSize: 40, erases: true,
         operands: [.decay, .beta, .finalState]))
     let plan = try plan(
-      problem.request, rows: 8, workgroupSize: device.capabilities.subgroupSize * 4)
+      problem.request, rows: 8, workgroupSize: device.capabilities.subgroupSize * 5)
+    #expect(plan.tile.readsAhead)
     let first = try await problem.run(plan, on: device)
     for _ in 0..<3 {
       let again = try await problem.run(plan, on: device)
