@@ -18,12 +18,12 @@
 //
 // With decays of value channels a block is a single portion.
 //
-// Grid: x = tiles of workgroup * COLUMNS columns, y = value head, z = sequence * parts + part.
+// A tile is workgroup * COLUMNS columns; the grid is in linear_blocks.glsl.
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 
-#include "linear_records.glsl"
+#include "linear_blocks.glsl"
 
 layout(constant_id = 11) const uint COLUMNS = 1;
 
@@ -60,6 +60,11 @@ void multiplyState(uint64_t record, const uint area, uint portion, out float pro
   [[unroll]] for (uint i = 0; i < PORTION; i++) {
     [[unroll]] for (uint c = 0; c < COLUMNS; c++) { product[i][c] = sums[0][i][c] + sums[1][i][c]; }
   }
+}
+
+/// How much of row j is in row i.
+float recordSquare(uint64_t record, const uint area, const uint j, const uint i) {
+  return FloatReference(record + (area + j * BLOCK_ROWS + i) * 4).value;
 }
 
 /// s <- s + K~^T y for the rows of a portion.
@@ -136,57 +141,27 @@ void main() {
     column[c] = min(own, VALUE_CHANNELS - 1);
     isStored[c] = own < VALUE_CHANNELS;
   }
-  const uint part = gl_WorkGroupID.z % p.parts;
-  const uint sequenceOfDispatch = gl_WorkGroupID.z / p.parts;
-  openSequence(sequenceOfDispatch + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
+  bool hasState;
+  const uint64_t start = openPart(hasState);
+  loadState(start, hasState);
+  BlockWalk walk = openBlocks();
 
-  const uint64_t partState = BLOCK.tensors[SLOT_PARTS].address
-    + ((uint64_t(sequenceOfDispatch) * gl_NumWorkGroups.y + gl_WorkGroupID.y) * p.parts + part)
-    * (KEY_CHANNELS * VALUE_CHANNELS * 4);
-  const uint64_t carry = stateAddress(SLOT_CARRY);
-  const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
-  const bool fromCarry = (p.flags & FLAG_FROM_CARRY) != 0;
-  const bool isAlone = p.parts == 1;
-  if (isAlone) {
-    loadState(
-      fromCarry ? carry : initial, fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0));
-  } else {
-    loadState(partState, !HAS(OPTION_NO_OUTPUT));
-  }
-
-  const uint rows = rowCount();
-  const uint lastRow = max(rows, 1) - 1;
-  uint block = part * p.blocksPerPart;
-  const uint blockEnd = min(block + p.blocksPerPart, (rows + BLOCK_ROWS - 1) / BLOCK_ROWS);
-  const uint firstRow = min(block * BLOCK_ROWS, lastRow);
-  const uint start = tokenBegin * UPDATES + updateOf(firstRow);
-  Walk v = openSharedWalk(!HAS(OPTION_ONES), SLOT_V, VALUE_TYPE, start, UPDATES, head);
-  Walk writeGates = openSharedWalk(HAS(OPTION_WRITE_GATES), SLOT_WRITE_GATES, GATE_TYPE, start, UPDATES, head);
-  // Walks over tokens are advanced by rows only where a token is a row.
-  const uint token = tokenBegin + firstRow / ROWS_PER_TOKEN;
-  Walk outputs = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_O, OUTPUT_TYPE, token, 1, head);
-  Walk valueDecay = openSharedWalk(HAS(OPTION_VALUE_DECAY), SLOT_VALUE_DECAY, GATE_TYPE, token, 1, head);
-  Walk gate = openSharedWalk(HAS(OPTION_OUTPUT_GATE), SLOT_OUTPUT_GATE, VALUE_TYPE, token, 1, head);
-  Walk denominators = openSharedWalk(HAS(OPTION_DIVIDE), SLOT_DENOMINATORS, ELEMENT_F32, token, 1, head);
-  uint64_t record = recordAddress(sequenceOfDispatch, gl_WorkGroupID.y, block);
-
-  if (block < blockEnd) {
+  if (walk.block < walk.blockEnd) {
     for (;;) {
-      const uint here = block * BLOCK_ROWS;  // the block's first row in this dispatch
+      const uint here = walk.block * BLOCK_ROWS;  // the block's first row in this dispatch
       [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-        const bool isThere = here + i < rows;
-        const uint row = min(here + i, lastRow);
-        const uint step = updateOf(row) - updateOf(firstRow);
+        const bool isThere = here + i < walk.rows;
+        const uint row = min(here + i, walk.lastRow);
+        const uint step = updateOf(row) - updateOf(walk.firstRow);
         const bool isLowRank = HAS(OPTION_LOW_RANK) && row % ROWS_PER_TOKEN == 0;
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
           own[i][c] = 1;
           if (!HAS(OPTION_ONES)) {
-            own[i][c] = loadElement(VALUE_TYPE, v.at + step * v.step + column[c] * elementBytes(VALUE_TYPE));
+            own[i][c] = loadColumn(VALUE_TYPE, walk.v, step, column[c]);
           }
           y[i][c] = own[i][c];
           if (HAS(OPTION_WRITE_GATES)) {
-            y[i][c] *= loadElement(
-              GATE_TYPE, writeGates.at + step * writeGates.step + column[c] * elementBytes(GATE_TYPE));
+            y[i][c] *= loadColumn(GATE_TYPE, walk.writeGates, step, column[c]);
           }
           // What is behind the last row may be NaN.
           if (!isThere || isLowRank) { y[i][c] = 0; }
@@ -197,7 +172,7 @@ void main() {
         uint portion = 0;
         for (;;) {
           float held[PORTION][COLUMNS];
-          multiplyState(record, AT_E, portion, held);
+          multiplyState(walk.record, AT_E, portion, held);
           [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
             [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
               y[i][c] = portion == i / PORTION ? y[i][c] - held[i % PORTION][c] : y[i][c];
@@ -208,7 +183,7 @@ void main() {
         }
         [[unroll]] for (uint i = 1; i < BLOCK_ROWS; i++) {
           [[unroll]] for (uint j = 0; j < i; j++) {
-            const float weight = FloatReference(record + (AT_B + j * BLOCK_ROWS + i) * 4).value;
+            const float weight = recordSquare(walk.record, AT_B, j, i);
             [[unroll]] for (uint c = 0; c < COLUMNS; c++) { y[i][c] = fma(-weight, y[j][c], y[i][c]); }
           }
         }
@@ -219,19 +194,18 @@ void main() {
       uint portion = 0;
       for (;;) {
         float o[PORTION][COLUMNS];
-        if (!HAS(OPTION_NO_OUTPUT)) { multiplyState(record, AT_Q, portion, o); }
+        if (!HAS(OPTION_NO_OUTPUT)) { multiplyState(walk.record, AT_Q, portion, o); }
         if (HAS(OPTION_VALUE_DECAY)) {
           // A block is one portion. Its decays are passed row by row: by what was read of the state, and by the
           // rows before.
           float held[PORTION][COLUMNS];
-          if (IS_DELTA && !HAS(OPTION_NO_UPDATE)) { multiplyState(record, AT_E, 0, held); }
+          if (IS_DELTA && !HAS(OPTION_NO_UPDATE)) { multiplyState(walk.record, AT_E, 0, held); }
           [[unroll]] for (uint i = 0; i < (HAS(OPTION_NO_UPDATE) ? 0 : PORTION); i++) {
-            const uint row = min(here + i, lastRow);
-            const bool decays = here + i < rows && row % ROWS_PER_TOKEN == 0;
-            const uint step = row / ROWS_PER_TOKEN - firstRow / ROWS_PER_TOKEN;
+            const uint row = min(here + i, walk.lastRow);
+            const bool decays = here + i < walk.rows && row % ROWS_PER_TOKEN == 0;
+            const uint step = row / ROWS_PER_TOKEN - walk.firstRow / ROWS_PER_TOKEN;
             [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-              const float given = decayFactor(loadElement(
-                GATE_TYPE, valueDecay.at + step * valueDecay.step + column[c] * elementBytes(GATE_TYPE)));
+              const float given = decayFactor(loadColumn(GATE_TYPE, walk.valueDecay, step, column[c]));
               const float factor = decays ? given : 1.0;
               const float before = columnFactor[c];
               columnFactor[c] *= factor;
@@ -239,7 +213,7 @@ void main() {
                 o[i][c] *= HAS(OPTION_BEFORE) ? before : columnFactor[c];
                 if (HAS(OPTION_BEFORE)) {
                   [[unroll]] for (uint j = 0; j < i; j++) {
-                    o[i][c] = fma(FloatReference(record + (AT_A + j * BLOCK_ROWS + i) * 4).value, y[j][c], o[i][c]);
+                    o[i][c] = fma(recordSquare(walk.record, AT_A, j, i), y[j][c], o[i][c]);
                   }
                 }
               }
@@ -247,19 +221,19 @@ void main() {
               if (IS_DELTA) {
                 y[i][c] = fma(-held[i][c], columnFactor[c], y[i][c]);
                 [[unroll]] for (uint j = 0; j < i; j++) {
-                  const float weight = FloatReference(record + (AT_B + j * BLOCK_ROWS + i) * 4).value;
+                  const float weight = recordSquare(walk.record, AT_B, j, i);
                   y[i][c] = fma(-weight, y[j][c], y[i][c]);
                 }
               }
               if (!HAS(OPTION_NO_OUTPUT)) {
                 [[unroll]] for (uint j = HAS(OPTION_BEFORE) ? i : 0; j <= i; j++) {
-                  o[i][c] = fma(FloatReference(record + (AT_A + j * BLOCK_ROWS + i) * 4).value, y[j][c], o[i][c]);
+                  o[i][c] = fma(recordSquare(walk.record, AT_A, j, i), y[j][c], o[i][c]);
                 }
               }
             }
           }
         } else if (!HAS(OPTION_NO_UPDATE) && !HAS(OPTION_NO_OUTPUT)) {
-          const uint64_t weights = record + (AT_A + portion * PORTION) * 4;
+          const uint64_t weights = walk.record + (AT_A + portion * PORTION) * 4;
           // A later row has the weight 0, but may be NaN: it must not be looked at.
           [[unroll]] for (uint j = 0; j < BLOCK_ROWS - PORTION; j++) {
             const vec4 weight = recordQuad(weights, j * BLOCK_ROWS);
@@ -283,18 +257,17 @@ void main() {
           choosePortion(own, portion, values);
           [[unroll]] for (uint i = 0; i < PORTION; i++) {
             const uint place = here + portion * PORTION + i;
-            const uint row = min(place, lastRow);
-            const bool isRead = place < rows && row % ROWS_PER_TOKEN == ROWS_PER_TOKEN - 1;
-            const uint step = row / ROWS_PER_TOKEN - firstRow / ROWS_PER_TOKEN;
+            const uint row = min(place, walk.lastRow);
+            const bool isRead = place < walk.rows && row % ROWS_PER_TOKEN == ROWS_PER_TOKEN - 1;
+            const uint step = row / ROWS_PER_TOKEN - walk.firstRow / ROWS_PER_TOKEN;
             const float denominator =
-              HAS(OPTION_DIVIDE) ? FloatReference(denominators.at + step * denominators.step).value : 1.0;
+              HAS(OPTION_DIVIDE) ? FloatReference(walk.denominators.at + step * walk.denominators.step).value : 1.0;
             [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
               const float z = HAS(OPTION_OUTPUT_GATE)
-                ? loadElement(VALUE_TYPE, gate.at + step * gate.step + column[c] * elementBytes(VALUE_TYPE)) : 0.0;
+                ? loadColumn(VALUE_TYPE, walk.gate, step, column[c]) : 0.0;
               const float result = finishOutput(o[i][c], values[i][c], z, denominator);
               if (isStored[c] && isRead) {
-                storeElement(
-                  OUTPUT_TYPE, outputs.at + step * outputs.step + column[c] * elementBytes(OUTPUT_TYPE), result);
+                storeElement(OUTPUT_TYPE, columnAddress(OUTPUT_TYPE, walk.outputs, step, column[c]), result);
               }
             }
           }
@@ -304,23 +277,23 @@ void main() {
       }
 
       if (!HAS(OPTION_NO_UPDATE)) {
-        decayState(record, columnFactor);
+        decayState(walk.record, columnFactor);
         portion = 0;
         for (;;) {
           float change[PORTION][COLUMNS];
           choosePortion(y, portion, change);
-          updateState(record, portion, change);
+          updateState(walk.record, portion, change);
           portion++;
           if (portion >= PORTIONS) { break; }
         }
       }
-      block++;
-      if (block >= blockEnd) { break; }
-      record += RECORD_FLOATS * 4;
+      walk.block++;
+      if (walk.block >= walk.blockEnd) { break; }
+      walk.record += RECORD_FLOATS * 4;
     }
   }
 
-  if (!isAlone) {
+  if (p.parts != 1) {
     if (HAS(OPTION_NO_OUTPUT)) { storeState(partState); }
     return;
   }

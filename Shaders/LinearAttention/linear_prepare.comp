@@ -1,36 +1,134 @@
 #version 460
 
-// What linear_chunk.comp needs of each block of rows, laid out so that it reads in the order in which it works:
-// see linear_records.glsl.
+// @variant linear_prepare
+// @variant linear_prepare_subgroup SUBGROUPS
+
+// What linear_chunk.comp and linear_chunk_subgroup.comp need of each block of rows, laid out so that the first of them
+// reads in the order in which it works: see linear_records.glsl.
 //
-// A workgroup prepares one block, an invocation one row i of it: it holds q_i (and e_i) and walks the rows j
-// from the last to the first, multiplying by their decays as it passes them. Rows j are read at addresses that
-// are the same for all invocations.
+// A workgroup prepares one block, LANES invocations one row i of it: they hold q_i (and e_i) and walk the rows j
+// from the last to the first, multiplying by their decays as they pass them.
+//
+// By `row` one invocation has all channels of its row, and reads rows j in the record at addresses that are the same
+// for all invocations. By `subgroup` lanes have groups of four channels in turn and add up by shuffles, and rows j wait
+// in shared memory: a block of 8 rows fills a subgroup of 32 lanes, where it would be 8 of them, with 64 registers of
+// q_i and e_i at K = 128 in place of 256; 2 log2(LANES) shuffles for the 2 K / LANES multiply-adds of a row j.
+// 4 C K + 4 C bytes of shared memory, with decays of key channels 8 C K. Counted, not measured on a GPU.
+//
 // Grid: x = blocks of a sequence, y = value head, z = sequence.
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
+#ifdef SUBGROUPS
+#extension GL_KHR_shader_subgroup_shuffle : require
+#endif
 
 #include "linear_records.glsl"
 
+#ifdef SUBGROUPS
+layout(constant_id = 11) const uint LANES = 4;  // of a row; a power of two, at most the subgroup's size
+shared vec4 keptKeys[BLOCK_ROWS * QUADS];
+shared vec4 keptFactors[KEY_FACTORS ? BLOCK_ROWS * QUADS : 1];
+shared float keptFactor[BLOCK_ROWS];
+const bool KEEPS_IN_RECORD = false;
+#define SYNC() barrier()
+#else
+const uint LANES = 1;
+const bool KEEPS_IN_RECORD = true;
 layout(buffer_reference, scalar, buffer_reference_align = 16) coherent buffer SharedQuad { vec4 value; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) coherent buffer SharedFloat { float value; };
+#define SYNC() { memoryBarrierBuffer(); barrier(); }
+#endif
 
-vec4 q[QUADS];
-vec4 e[QUADS];
-uint row;  // i
+// Groups of four channels that an invocation holds.
+const uint OWN_QUADS = (QUADS + LANES - 1) / LANES;
 
-uint64_t place(uint64_t record, const uint area, uint quad, uint ownRow) {
-  return record + rowPlace(area, quad, ownRow) * 4;
+vec4 q[OWN_QUADS];
+vec4 e[OWN_QUADS];
+uint row;   // i
+uint lane;  // 0 ..< LANES: which channels are this invocation's
+bool isOwner;
+
+/// The d-th group of this invocation; the last one again where it has less.
+uint quadOf(const uint d) {
+  return LANES == 1 ? d : min(d * LANES + lane, QUADS - 1);
 }
 
-/// Four channels of the decays of row j.
-vec4 factorQuad(uint64_t record, const uint quad, uint j) {
-  return KEY_FACTORS ? SharedQuad(place(record, AT_D, quad, j)).value : vec4(1.0);
+bool hasQuad(const uint d) {
+  return OWN_QUADS * LANES == QUADS || d * LANES + lane < QUADS;
+}
+
+vec4 loadOwn(const uint type, uint64_t channels, const uint d) {
+  const vec4 values = loadChannels4(type, ALIGNED, channels, quadOf(d) * 4, KEY_CHANNELS);
+  return hasQuad(d) ? values : vec4(0.0);
+}
+
+float laneSum(vec4 partial) {
+  float sum = (partial.x + partial.y) + (partial.z + partial.w);
+#ifdef SUBGROUPS
+  [[unroll]] for (uint k = 0; k < 6; k++) {
+    if (1u << k < LANES) { sum += subgroupShuffleXor(sum, 1u << k); }
+  }
+#endif
+  return sum;
+}
+
+uint64_t place(uint64_t record, const uint area, const uint d, uint ownRow) {
+  return record + rowPlace(area, quadOf(d), ownRow) * 4;
+}
+
+// k_j and the decays of row j, where all invocations read them.
+
+void keepKey(uint64_t record, const uint d, vec4 key) {
+  if (!isOwner || !hasQuad(d)) { return; }
+#ifdef SUBGROUPS
+  keptKeys[row * QUADS + quadOf(d)] = key;
+#else
+  SharedQuad(place(record, AT_K, d, row)).value = key;
+#endif
+}
+
+vec4 keptKey(uint64_t record, const uint d, uint j) {
+#ifdef SUBGROUPS
+  return keptKeys[j * QUADS + quadOf(d)];
+#else
+  return SharedQuad(place(record, AT_K, d, j)).value;
+#endif
+}
+
+void keepFactors(uint64_t record, const uint d, vec4 factors) {
+  if (!isOwner || !hasQuad(d)) { return; }
+#ifdef SUBGROUPS
+  keptFactors[row * QUADS + quadOf(d)] = factors;
+#else
+  SharedQuad(place(record, AT_D, d, row)).value = factors;
+#endif
+}
+
+vec4 factorQuad(uint64_t record, uint quad, uint j) {
+  if (!KEY_FACTORS) { return vec4(1.0); }
+#ifdef SUBGROUPS
+  return keptFactors[j * QUADS + quad];
+#else
+  return SharedQuad(record + rowPlace(AT_D, quad, j) * 4).value;
+#endif
+}
+
+void keepFactor(uint64_t record, float factor) {
+#ifdef SUBGROUPS
+  keptFactor[row] = factor;
+#else
+  SharedFloat(record + (AT_D + row) * 4).value = factor;
+#endif
 }
 
 float factorOf(uint64_t record, uint j) {
-  return ROW_FACTORS && !KEY_FACTORS ? SharedFloat(record + (AT_D + j) * 4).value : 1.0;
+  if (!ROW_FACTORS || KEY_FACTORS) { return 1.0; }
+#ifdef SUBGROUPS
+  return keptFactor[j];
+#else
+  return SharedFloat(record + (AT_D + j) * 4).value;
+#endif
 }
 
 void main() {
@@ -40,8 +138,14 @@ void main() {
   // Before the workgroup leaves: where no invocation is left, sameForAll() has nothing to go by.
   const uint64_t record = recordAddress(gl_WorkGroupID.z, gl_WorkGroupID.y, gl_WorkGroupID.x);
   if (firstRow >= rows) { return; }
-  row = min(gl_LocalInvocationID.x, BLOCK_ROWS - 1);
-  const bool isOwner = gl_LocalInvocationID.x < BLOCK_ROWS;
+#ifdef SUBGROUPS
+  const uint index = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+#else
+  const uint index = gl_LocalInvocationID.x;
+#endif
+  lane = index % LANES;
+  row = min(index / LANES, BLOCK_ROWS - 1);
+  isOwner = index / LANES < BLOCK_ROWS;
   const bool isThere = firstRow + row < rows;
   // Rows behind the last one repeat it, with every number that counts 0.
   const uint source = tokenBegin * ROWS_PER_TOKEN + min(firstRow + row, rows - 1);
@@ -80,45 +184,40 @@ void main() {
   if (update != 0 || !isThere) { factor = 1; }
   const bool isRead = isThere && update == ROWS_PER_TOKEN - 1 && !HAS(OPTION_NO_OUTPUT);
 
-  // k_j and the decays go to the record, from where all invocations read them.
   const uint64_t gates = openWalk(KEY_FACTORS, SLOT_KEY_DECAY, GATE_TYPE, token, 1, head).at;
-  [[unroll]] for (uint d = 0; d < QUADS; d++) {
-    const vec4 key = loadChannels4(KEY_TYPE, ALIGNED, kRow, d * 4, KEY_CHANNELS) * strength;
-    if (isOwner) { SharedQuad(place(record, AT_K, d, row)).value = isThere ? key : vec4(0.0); }
+  [[unroll]] for (uint d = 0; d < OWN_QUADS; d++) {
+    const vec4 key = loadOwn(KEY_TYPE, kRow, d) * strength;
+    keepKey(record, d, isThere ? key : vec4(0.0));
     if (KEY_FACTORS) {
       vec4 own = vec4(factor);
-      if (update == 0 && isThere) {
-        own *= decayFactor(loadChannels4(GATE_TYPE, ALIGNED, gates, d * 4, KEY_CHANNELS));
-      }
-      if (isOwner) { SharedQuad(place(record, AT_D, d, row)).value = own; }
+      if (update == 0 && isThere) { own *= decayFactor(loadOwn(GATE_TYPE, gates, d)); }
+      keepFactors(record, d, own);
     }
   }
-  if (ROW_FACTORS && !KEY_FACTORS && isOwner) { SharedFloat(record + (AT_D + row) * 4).value = factor; }
+  if (ROW_FACTORS && !KEY_FACTORS && isOwner && lane == 0) { keepFactor(record, factor); }
 
-  float ownWeight = 0;  // of a row's own update where it reads before that
-  [[unroll]] for (uint d = 0; d < QUADS; d++) {
+  vec4 ownWeights = vec4(0.0);  // of a row's own update where it reads before that
+  [[unroll]] for (uint d = 0; d < OWN_QUADS; d++) {
     q[d] = vec4(0.0);
     if (!HAS(OPTION_NO_OUTPUT)) {
-      const vec4 query = loadChannels4(KEY_TYPE, ALIGNED, qRow, d * 4, KEY_CHANNELS) * BLOCK.scale;
+      const vec4 query = loadOwn(KEY_TYPE, qRow, d) * BLOCK.scale;
       q[d] = isRead ? query : vec4(0.0);
     }
     if (HAS(OPTION_BONUS)) {
       const uint64_t bonus = BLOCK.tensors[SLOT_BONUS].address + uint64_t(head) * KEY_CHANNELS * 4;
-      const vec4 weight = q[d] * loadChannels4(ELEMENT_F32, ALIGNED, bonus, d * 4, KEY_CHANNELS);
-      const vec4 key = loadChannels4(KEY_TYPE, ALIGNED, kRow, d * 4, KEY_CHANNELS) * strength;
-      ownWeight += dot(weight, isThere ? key : vec4(0.0));
+      const vec4 weight = q[d] * loadOwn(ELEMENT_F32, bonus, d);
+      const vec4 key = loadOwn(KEY_TYPE, kRow, d) * strength;
+      ownWeights = fma(weight, isThere ? key : vec4(0.0), ownWeights);
     }
     if (IS_DELTA) {
-      e[d] = loadChannels4(KEY_TYPE, ALIGNED, eRow, d * 4, KEY_CHANNELS);
-      if (HAS(OPTION_ERASE_GATES)) {
-        e[d] *= loadChannels4(GATE_TYPE, ALIGNED, eraseGates, d * 4, KEY_CHANNELS);
-      }
+      e[d] = loadOwn(KEY_TYPE, eRow, d);
+      if (HAS(OPTION_ERASE_GATES)) { e[d] *= loadOwn(GATE_TYPE, eraseGates, d); }
       if (HAS(OPTION_LOW_RANK)) { e[d] = isLowRank ? -e[d] : vec4(0.0); }
       if (!isThere) { e[d] = vec4(0.0); }
     }
   }
-  memoryBarrierBuffer();
-  barrier();
+  const float ownWeight = HAS(OPTION_BONUS) ? laneSum(ownWeights) : 0.0;
+  SYNC();
 
   float passedQ = 1;  // the decays that q_i and e_i have passed, where they are numbers
   float passedE = 1;
@@ -127,22 +226,22 @@ void main() {
     vec4 b = vec4(0.0);
     const bool passesQ = HAS(OPTION_BEFORE) ? row > j : row >= j;
     const bool passesE = HAS(OPTION_LOW_RANK) ? row > j : row >= j;
-    [[unroll]] for (uint d = 0; d < QUADS; d++) {
-      const vec4 key = SharedQuad(place(record, AT_K, d, j)).value;
+    [[unroll]] for (uint d = 0; d < OWN_QUADS; d++) {
+      const vec4 key = keptKey(record, d, j);
       a = fma(q[d], key, a);
       if (IS_DELTA) { b = fma(e[d], key, b); }
       if (KEY_FACTORS) {
-        const vec4 own = factorQuad(record, d, j);
+        const vec4 own = factorQuad(record, quadOf(d), j);
         q[d] = passesQ ? q[d] * own : q[d];
         if (IS_DELTA) { e[d] = passesE ? e[d] * own : e[d]; }
       }
     }
-    float weight = ((a.x + a.y) + (a.z + a.w)) * passedQ;
+    float weight = laneSum(a) * passedQ;
+    const float held = IS_DELTA ? laneSum(b) * passedE : 0.0;
     if (HAS(OPTION_BEFORE) && row == j) { weight = ownWeight; }
-    if (isOwner) {
+    if (isOwner && lane == 0) {
       FloatReference(record + (AT_A + j * BLOCK_ROWS + row) * 4).value = row >= j ? weight : 0.0;
       if (IS_DELTA) {
-        const float held = ((b.x + b.y) + (b.z + b.w)) * passedE;
         FloatReference(record + (AT_B + j * BLOCK_ROWS + row) * 4).value = row > j ? held : 0.0;
       }
     }
@@ -152,8 +251,8 @@ void main() {
       passedE = passesE ? passedE * own : passedE;
     }
   }
-  [[unroll]] for (uint d = 0; d < QUADS; d++) {
-    if (isOwner) {
+  [[unroll]] for (uint d = 0; d < OWN_QUADS; d++) {
+    if (isOwner && hasQuad(d)) {
       FloatQuadReference(place(record, AT_Q, d, row)).value = q[d] * passedQ;
       if (IS_DELTA) { FloatQuadReference(place(record, AT_E, d, row)).value = e[d] * passedE; }
     }
@@ -161,12 +260,12 @@ void main() {
 
   // K~: q is no longer needed and holds k_i on its way to the end of the block.
   float after = 1;
-  [[unroll]] for (uint d = 0; d < QUADS; d++) { q[d] = SharedQuad(place(record, AT_K, d, row)).value; }
+  [[unroll]] for (uint d = 0; d < OWN_QUADS; d++) { q[d] = keptKey(record, d, row); }
   if (ROW_FACTORS) {
     for (uint j = 1; j < BLOCK_ROWS; j++) {
       if (KEY_FACTORS) {
-        [[unroll]] for (uint d = 0; d < QUADS; d++) {
-          const vec4 own = factorQuad(record, d, j);
+        [[unroll]] for (uint d = 0; d < OWN_QUADS; d++) {
+          const vec4 own = factorQuad(record, quadOf(d), j);
           q[d] = j > row ? q[d] * own : q[d];
         }
       } else {
@@ -175,20 +274,20 @@ void main() {
     }
     if (KEY_FACTORS) {
       // A tail of this loop has no work for some invocations.
-      for (uint d = gl_LocalInvocationID.x; d < QUADS; d += gl_WorkGroupSize.x) {
+      for (uint d = index; d < QUADS; d += gl_WorkGroupSize.x) {
         vec4 all = vec4(1.0);
-        for (uint j = 0; j < BLOCK_ROWS; j++) {
-          all *= SharedQuad(place(record, AT_D, d, j)).value;
-        }
+        for (uint j = 0; j < BLOCK_ROWS; j++) { all *= factorQuad(record, d, j); }
         FloatQuadReference(record + d * 16).value = all;
       }
-    } else if (row == 0 && isOwner) {
+    } else if (row == 0 && isOwner && lane == 0) {
       FloatReference(record).value = after * factorOf(record, 0);
     }
-    memoryBarrierBuffer();
-    barrier();
-    [[unroll]] for (uint d = 0; d < QUADS; d++) {
-      if (isOwner) { FloatQuadReference(place(record, AT_K, d, row)).value = q[d] * after; }
+  }
+  // In the record, K~_j goes where k_j was read, and is the same without decays.
+  if (ROW_FACTORS && KEEPS_IN_RECORD) { SYNC(); }
+  if (ROW_FACTORS || !KEEPS_IN_RECORD) {
+    [[unroll]] for (uint d = 0; d < OWN_QUADS; d++) {
+      if (isOwner && hasQuad(d)) { FloatQuadReference(place(record, AT_K, d, row)).value = q[d] * after; }
     }
   }
 }

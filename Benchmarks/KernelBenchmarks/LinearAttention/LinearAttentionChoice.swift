@@ -16,7 +16,8 @@ public struct LinearAttentionChoice: Sendable, Hashable, CustomStringConvertible
   /// Every way there is.
   public static let all = [
     LinearAttentionChoice(.recurrent, .row), LinearAttentionChoice(.recurrent, .subgroup),
-    LinearAttentionChoice(.chunk, .row), LinearAttentionChoice(.chunk, .matrix),
+    LinearAttentionChoice(.chunk, .row), LinearAttentionChoice(.chunk, .subgroup),
+    LinearAttentionChoice(.chunk, .matrix),
   ]
 
   /// The ways that run a path in place of an attention's.

@@ -4,7 +4,9 @@ struct LinearAttentionCutter {
   typealias Flags = LinearAttentionPlan.Flags
 
   static let prepareShader = "linear_prepare"
+  static let prepareSubgroupShader = "linear_prepare_subgroup"
   static let chunkShader = "linear_chunk"
+  static let chunkSubgroupShader = "linear_chunk_subgroup"
   static let scanShader = "linear_scan"
   static let stepShader = "linear_step"
   static let passShader = "linear_pass"
@@ -184,7 +186,9 @@ struct LinearAttentionCutter {
         return [dispatch(shader, options, x: tiles, z: sequences.count, flags: flags)]
       }
       let z = sequences.count * partCount
-      let chunkShader = tile.matrix?.shaders.walk ?? Self.chunkShader
+      let chunkShader =
+        tile.matrix?.shaders.walk
+        ?? (tile.subgroupSize == nil ? Self.chunkShader : Self.chunkSubgroupShader)
       let walk = dispatch(chunkShader, options, x: tiles, z: z, flags: flags)
       guard partCount > 1 else { return [walk] }
       let added = options.subtracting([.divide, .retention, .skip, .outputGate]).union(.noOutput)
@@ -198,7 +202,9 @@ struct LinearAttentionCutter {
       ]
     }
     var dispatches: [Dispatch] = []
-    let prepareShader = tile.matrix == nil ? Self.prepareShader : tile.matrix?.shaders.prepare
+    let prepareShader =
+      tile.matrix.map(\.shaders.prepare)
+      ?? (tile.subgroupSize == nil ? Self.prepareShader : Self.prepareSubgroupShader)
     if form == .chunk, let prepareShader {
       dispatches.append(
         dispatch(prepareShader, shared, x: perPart * partCount, z: sequences.count))

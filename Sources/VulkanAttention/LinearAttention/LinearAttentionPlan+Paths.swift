@@ -42,11 +42,10 @@ extension LinearAttentionPlan {
           return ((.chunk, .matrix, tile, [line]), line)
         }
       }
-      if let reason = chunkRefusal(request, device, own.path) { return refused(reason) }
-      if request.operands.contains(.valueDecay), own.blockRows != 4 {
-        return refused("decays of value channels need blocks of 4 rows")
+      switch chunkTile(request, device, own.path, blockRows: own.blockRows) {
+      case .failure(let refusal): return refused(refusal.reason)
+      case .success(let tile): found = (.chunk, own.path, tile, [])
       }
-      found = (.chunk, .row, chunkTile(request, device), [])
     case .recurrent:
       switch recurrentTile(request, device, own.path) {
       case .failure(let refusal): return refused(refusal.reason)
@@ -56,6 +55,10 @@ extension LinearAttentionPlan {
     var tile = LinearAttentionTile(
       workgroupSize: own.workgroupSize, columns: found.tile.columns, lanes: found.tile.lanes,
       blockRows: own.blockRows, subgroupSize: found.tile.subgroupSize)
+    tile.readsAhead =
+      own.form == .chunk && own.path == .subgroup
+      && readsAhead(
+        request, device, blockRows: own.blockRows, workgroupSize: own.workgroupSize)
     // Only where a workgroup is one subgroup.
     if own.workgroupSize == found.tile.workgroupSize {
       (tile.sharingLanes, tile.tokensAhead) = (found.tile.sharingLanes, found.tile.tokensAhead)
@@ -92,23 +95,30 @@ extension LinearAttentionPlan {
         }
       }
     }
-    if form != .recurrent {
-      let isAsked = form == .chunk
-      if let reason = chunkRefusal(request, device, path) {
-        if isAsked { throw .pathUnavailable(path: path ?? .row, reason: reason) }
-        explanation.append("chunk: \(reason)")
-      } else if !isAsked, walksTokens(device) {
-        explanation.append("chunk: a processor is faster token by token")
-      } else if isAsked || rows >= fewest {
-        explanation.append(
-          isAsked ? "chunk row: asked for" : "chunk row: \(rows) updates of a sequence")
-        return (.chunk, .row, chunkTile(request, device), explanation)
-      } else {
-        explanation.append("chunk: fewer than \(fewest) updates of a sequence")
-      }
-    }
     let paths =
       path.map { [$0] } ?? (device.kind == .cpu ? [.row, .subgroup] : [.subgroup, .row])
+    if form != .recurrent {
+      let isAsked = form == .chunk
+      if !isAsked, walksTokens(device) {
+        explanation.append("chunk: a processor is faster token by token")
+      } else if !isAsked, rows < fewest {
+        explanation.append("chunk: fewer than \(fewest) updates of a sequence")
+      } else {
+        for own in paths {
+          switch chunkTile(request, device, own) {
+          case .success(let tile):
+            let reason = isAsked ? "asked for" : "\(rows) updates of a sequence"
+            explanation.append("chunk \(own.rawValue): \(reason)")
+            return (.chunk, own, tile, explanation)
+          case .failure(let refusal):
+            if isAsked, own == paths.last {
+              throw .pathUnavailable(path: own, reason: refusal.reason)
+            }
+            explanation.append("chunk \(own.rawValue): cannot run: \(refusal.reason)")
+          }
+        }
+      }
+    }
     for path in paths {
       switch recurrentTile(request, device, path) {
       case .success(let tile):
@@ -120,29 +130,6 @@ extension LinearAttentionPlan {
       }
     }
     throw .noPath(reasons: explanation)
-  }
-
-  /// Why the chunked form cannot run; nil where it can.
-  private static func chunkRefusal(
-    _ request: LinearAttentionRequest, _ device: DeviceCapabilities, _ path: AttentionPath?
-  ) -> String? {
-    if let path, path != .row { return "the chunked form has the paths row and matrix only" }
-    if request.operands.contains(.snapshots) {
-      return "states after every token are left token by token"
-    }
-    if request.operands.contains(.lowRankA),
-      request.readsBeforeUpdate || request.operands.contains(.valueDecay)
-    {
-      return "with low-rank changes, reading before and decays of value channels go token by token"
-    }
-    if request.keyHeadSize > 320 { return "states of more than 320 rows are walked token by token" }
-    for shader in [
-      LinearAttentionCutter.prepareShader, LinearAttentionCutter.chunkShader,
-      LinearAttentionCutter.scanShader,
-    ] {
-      if let reason = shaderRefusal(shader, device) { return reason }
-    }
-    return nil
   }
 
   static func shaderRefusal(_ name: String, _ device: DeviceCapabilities) -> String? {
@@ -159,31 +146,6 @@ extension LinearAttentionPlan {
         + extensions.joined(separator: ", ")
     }
     return nil
-  }
-
-  /// Rows of a block are passed over the state 4 at a time, and one preparation serves them. Two columns share what
-  /// is read of the block, where there are enough. B1 T4096 H8 D128 f32 on two cores without AVX-512 (lavapipe of
-  /// Mesa 26.1.6, medians of four runs by turns on a machine with much other load, ms):
-  ///
-  ///                             lightning   gated delta        KDA
-  ///     4 rows                    132-206       253-354    241-359
-  ///     16 rows                   151-180       200-224    287-344
-  ///     16 rows, 2 columns        109-175       238-249    254-304
-  ///     32 rows                   161-186
-  ///
-  /// Decays of key channels are multiplied for every pair of rows, so that their blocks are smaller. Not measured with
-  /// AVX-512 or on a GPU.
-  private static func chunkTile(
-    _ request: LinearAttentionRequest, _ device: DeviceCapabilities
-  ) -> LinearAttentionTile {
-    let isSoftware = device.kind == .cpu
-    let workgroupSize = isSoftware ? device.subgroupSize : 64
-    let blockRows =
-      request.operands.contains(.valueDecay) ? 4 : request.operands.contains(.keyDecay) ? 8 : 16
-    return LinearAttentionTile(
-      workgroupSize: workgroupSize,
-      columns: isSoftware && request.valueHeadSize >= workgroupSize * 2 ? 2 : 1, lanes: 1,
-      blockRows: blockRows, subgroupSize: nil)
   }
 
   /// How the state is streamed where every sequence has one token at most; nil where it is not.

@@ -174,9 +174,10 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       constants.merge(Self.matrixConstants(matrix, request, isOnes: isOnes)) { $1 }
     } else if form == .chunk {
       constants["BLOCK_ROWS"] = UInt32(tile.blockRows)
-      if stage.shaderName == LinearAttentionCutter.chunkShader {
-        constants["COLUMNS"] = UInt32(tile.columns)
-      }
+      constants["COLUMNS"] = UInt32(tile.columns)
+      let isPrepare = stage.shaderName == LinearAttentionCutter.prepareSubgroupShader
+      constants["LANES"] = UInt32(isPrepare ? tile.prepareLanes : tile.lanes)
+      constants["READS_AHEAD"] = tile.readsAhead ? 1 : 0
     } else {
       constants["COLUMNS"] = UInt32(tile.columns)
       if let step = tile.step, stage.shaderName == LinearAttentionCutter.stepShader {
@@ -219,6 +220,8 @@ public struct LinearAttentionTile: Sendable, Hashable {
   var tokensAhead = 0
   /// Tokens that one pass over the state takes; 1 where they go one by one.
   var tokensPerPass = 1
+  /// Whether a block's record is read while the one before is at work.
+  var readsAhead = false
   /// What is beside on matrix units.
   var matrix: LinearAttentionPlan.MatrixTile?
 
@@ -238,10 +241,18 @@ public struct LinearAttentionTile: Sendable, Hashable {
   /// Columns of the state that one workgroup holds.
   public var columnsPerWorkgroup: Int { workgroupSize / lanes * columns }
 
+  /// Lanes of a subgroup that share a row of a block while it is prepared: a subgroup for each block or more, and not
+  /// all of q in the registers of one.
+  var prepareLanes: Int {
+    guard let subgroupSize else { return 1 }
+    return min(subgroupSize, max(4, subgroupSize / blockRows))
+  }
+
   /// Invocations of a workgroup of one of the shaders.
   func workgroupSize(of shaderName: String) -> Int {
     switch shaderName {
     case LinearAttentionCutter.prepareShader: max(blockRows, 8)
+    case LinearAttentionCutter.prepareSubgroupShader: blockRows * prepareLanes
     case LinearAttentionCutter.stepShader: step?.workgroupSize ?? workgroupSize
     default: workgroupSize
     }

@@ -9,7 +9,8 @@ public struct LinearAttentionTileParameters: Sendable, Hashable, Codable {
   public var path: AttentionPath
   /// Rows of a block of the chunked form: 4, 8 or 16, on matrix units those that the plan has; 1 of the recurrent one.
   public var blockRows: Int
-  /// Invocations of a workgroup: a multiple of the subgroup size.
+  /// Invocations of a workgroup: a multiple of the subgroup size. In the chunked form on `subgroup`, how many subgroups
+  /// share a block in shared memory.
   public var workgroupSize: Int
 
   /// Tiles that differ from this one in one number, by a step: what a search tries next. Not all of them need be

@@ -361,11 +361,13 @@ struct LinearAttentionKernelTests {
   }
 
   /// Parts of a sequence side by side.
-  @Test(arguments: [[LinearAttentionOperand.decay], [.keyDecay], [.headDecay, .initialState], []])
-  func parts(_ operands: [LinearAttentionOperand]) async throws {
+  @Test(
+    arguments: LinearWay.chunks,
+    [[LinearAttentionOperand.decay], [.keyDecay], [.headDecay, .initialState], []])
+  func parts(_ way: LinearWay, _ operands: [LinearAttentionOperand]) async throws {
     let problem = LinearProblem(try request(Set(operands), tokens: 200))
     for tokensPerPart in [1, 16, 70] {
-      let plan = try LinearWay.chunkRow.plan(problem.request, on: device.capabilities) {
+      let plan = try way.plan(problem.request, on: device.capabilities) {
         ($0.workgroups, $0.tokensPerPart) = (64, tokensPerPart)
       }
       #expect(plan.partCount > 1)
@@ -375,11 +377,12 @@ struct LinearAttentionKernelTests {
   }
 
   /// A prefill and steps from its state are a longer prefill.
-  @Test func prefillThenSteps() async throws {
+  @Test(arguments: LinearWay.chunks)
+  func prefillThenSteps(_ way: LinearWay) async throws {
     let whole = LinearProblem(try request([.decay, .beta], erases: true))
     let prefill = whole.slice(0..<18, try request([.decay, .beta], tokens: 18, erases: true))
     let first = try await prefill.run(
-      LinearWay.chunkRow.plan(prefill.request, on: device.capabilities), on: device)
+      way.plan(prefill.request, on: device.capabilities), on: device)
     var state = first.state
     var o = first.o
     for token in 18..<21 {

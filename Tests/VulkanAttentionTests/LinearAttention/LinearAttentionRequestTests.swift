@@ -265,7 +265,7 @@ import Testing
       ("blocksPerPart", MemoryLayout<Constants>.offset(of: \.blocksPerPart), "uint"),
     ]
     let shaders = ShaderBinary.all.filter { $0.name.hasPrefix("linear_") && $0.isCompiled }
-    #expect(shaders.count == 15)
+    #expect(shaders.count == 17)
     for shader in shaders {
       #expect(shader.pushConstants.map(\.name) == fields.map(\.name))
       for (member, field) in zip(shader.pushConstants, fields) {

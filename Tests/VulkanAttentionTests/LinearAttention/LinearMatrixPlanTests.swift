@@ -28,7 +28,7 @@ import Testing
     #expect(plan.explanation == ["chunk matrix: 1024 updates of a sequence"])
     // A request that they do not take says so and runs elsewhere.
     let other = try LinearAttentionPlan(request(operands: [.valueDecay]), device: device)
-    #expect(other.path == .row && other.form == .chunk)
+    #expect(other.path == .subgroup && other.form == .chunk)
     #expect(other.explanation.contains { $0.hasPrefix("chunk matrix: cannot run: ") })
     let short = try LinearAttentionPlan(request(tokens: 8), device: device)
     #expect(short.form == .recurrent)

@@ -181,7 +181,12 @@ struct LinearResult: Sendable {
 
 /// A form on a path.
 enum LinearWay: String, Sendable, CaseIterable {
-  case recurrentRow, recurrentSubgroup, chunkRow
+  case recurrentRow, recurrentSubgroup, chunkRow, chunkSubgroup
+
+  static let chunks = [chunkRow, chunkSubgroup]
+
+  var form: LinearAttentionForm { Self.chunks.contains(self) ? .chunk : .recurrent }
+  var path: AttentionPath { self == .recurrentRow || self == .chunkRow ? .row : .subgroup }
 
   func plan(
     _ request: LinearAttentionRequest, on device: DeviceCapabilities,
@@ -190,7 +195,6 @@ enum LinearWay: String, Sendable, CaseIterable {
     var own = LinearAttentionPlan.Bounds(device)
     bounds?(&own)
     return try LinearAttentionPlan(
-      request, device: device, form: self == .chunkRow ? .chunk : .recurrent,
-      path: self == .recurrentSubgroup ? .subgroup : .row, bounds: own)
+      request, device: device, form: form, path: path, bounds: own)
   }
 }

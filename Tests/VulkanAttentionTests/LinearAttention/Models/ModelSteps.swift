@@ -123,7 +123,7 @@ struct ModelSteps {
   ) async throws -> [Float] {
     var o: [Float] = []
     for way in LinearWay.allCases {
-      if way == .chunkRow, problem.request.operands.contains(.lowRankA) { continue }
+      if way.form == .chunk, problem.request.operands.contains(.lowRankA) { continue }
       o = try await problem.run(way.plan(problem.request, on: device.capabilities), on: device).o
       expectClose(o, to: expected, within: gate, "\(name), \(way)", sourceLocation: sourceLocation)
     }
