@@ -7,9 +7,9 @@
 //     S_i <- decay_t,i S_i + k_t,i (beta w v)_t;  o_t += q_t,i S_i
 //
 // The arithmetic of linear_recurrent.comp, its loops the other way round: no row of the state meets another, so that
-// one row takes some tokens while it is in a register. A state of 64 rows and more does not fit a processor's 32 registers:
-// token by token it is loaded and stored for every token, here for every TOKENS of them. Outputs and values of the
-// tokens are what registers hold instead: TOKENS * COLUMNS * 2, and COLUMNS for the row.
+// one row takes some tokens while it is in a register. A state of 64 rows and more does not fit a processor's 32
+// registers: token by token it is loaded and stored for every token, here for every TOKENS of them. Outputs and values
+// of the tokens are what registers hold instead: TOKENS * COLUMNS * 2, and COLUMNS for the row.
 //
 // A token that clears the state (a decay of 0, another sequence) begins a pass: before it passes take fewer tokens, and
 // those that are not there repeat the first one with value 0 and decay 1.

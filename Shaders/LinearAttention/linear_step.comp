@@ -166,7 +166,8 @@ void main() {
   if (HAS(OPTION_BONUS)) {
     vec4 weights = vec4(0.0);
     for (uint quad = lane; quad < QUADS; quad += LANES) {
-      weights = fma(loadKeys(KEY_TYPE, q, quad) * loadKeys(ELEMENT_F32, bonus, quad), loadKeys(KEY_TYPE, k, quad), weights);
+      const vec4 weight = loadKeys(KEY_TYPE, q, quad) * loadKeys(ELEMENT_F32, bonus, quad);
+      weights = fma(weight, loadKeys(KEY_TYPE, k, quad), weights);
     }
     [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
       sums[g] = vec4((weights.x + weights.y) + (weights.z + weights.w)) * x[g];
