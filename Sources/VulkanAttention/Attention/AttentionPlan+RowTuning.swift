@@ -30,11 +30,11 @@ extension AttentionPlan {
     _ request: AttentionRequest, _ device: DeviceCapabilities, packs: Bool
   ) -> Int {
     let most = mostKeysPerBlock(request, device, packs: packs)
-    // Keys behind the last one are computed, too: of few keys each block has as many as the others. B4096 H4 D8 S = T
-    // f32, blocks of 16 and even ones, ms by turns: 4 keys 8.6 and 4.5, 8 9.4 and 5.9, 12 10.5 and 7.6, 20 13.2 and
-    // 9.1; B2048 30 14.8 and 11.4, 49 19.8 and 19.7.
-    guard !packs, (1...64).contains(request.keyTokens) else { return most }
-    return ceilingDivide(request.keyTokens, ceilingDivide(request.keyTokens, most))
+    // Keys behind the last one are computed, too: fewer than a block has are a block of their own size. B4096 H4 D8
+    // S = T f32, blocks of 16 and of as many as there are keys, ms by turns: 4 keys 8.6 and 4.5, 8 9.4 and 5.9, 12 10.5
+    // and 7.6. More keys dealt evenly to blocks would round otherwise than the same sequence among longer ones.
+    guard !packs, request.keyTokens > 0 else { return most }
+    return min(request.keyTokens, most)
   }
 
   private static func mostKeysPerBlock(

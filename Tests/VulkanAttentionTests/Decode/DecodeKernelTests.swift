@@ -71,7 +71,7 @@ import Testing
     let plain = try small(lengths: [300]).problem()
     let channels = 32
     let keys = plain.keys.values.enumerated().map { index, number in
-      number * Float(1 + index / channels) / 40
+      number * Float(1 + index / channels) / 4
     }
     let problem = DecodeProblem(
       plain.request, lengths: [300], query: plain.query, key: keys,
