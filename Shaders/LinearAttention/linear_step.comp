@@ -30,6 +30,10 @@
 //   the same as before, 16 lanes: in 2 pieces                              26.8          9.4         15.3
 //   COLUMN_QUADS = 2                                                       14.9          9.0          9.6
 // In the caches 20 GB/s with either: what is left are scatters of 8 bytes a lane, the only store that driver has.
+// On both cores of an EPYC 9004 (16 lanes), keys at addresses that all lanes share, instead of gathered: lightning B4
+// H8 D128 429 to 357 us, KDA 655 to 509; MiniMax-01 as before, 13 ms (copy 28 GB/s). A scatter of 64 bytes takes 11
+// cycles there and a gather 10, a row of 16 columns 67 of both: not kept were stores of single lanes at addresses that
+// all share, which are scatters of one lane each (three times the time).
 // Not kept, on that processor, which gathers in hardware (16 lanes, medians by turns):
 //   words at addresses that are the same for all lanes, chosen by lane as in decode_subgroup.comp: lightning B4 H8 D128
 //   0.50 ms instead of 0.28, gated delta 0.83 instead of 0.35
