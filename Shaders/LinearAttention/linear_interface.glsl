@@ -196,6 +196,19 @@ float timeStep(float given) {
   return value;
 }
 
+/// What a token multiplies all of the state by, beside the decays of channels. `step` becomes its dt, 1 where it has
+/// none; dt and decay are read at the addresses of the token's.
+float tokenFactor(float headFactor, float rate, uint64_t dt, uint64_t decay, out float step) {
+  float factor = headFactor;
+  step = 1;
+  if (HAS(OPTION_TIME_STEP)) {
+    step = timeStep(loadElement(GATE_TYPE, dt));
+    factor *= decayFactor(step * rate);
+  }
+  if (HAS(OPTION_DECAY)) { factor *= decayFactor(loadElement(GATE_TYPE, decay)); }
+  return factor;
+}
+
 /// The address of element [0,0] of a state; 0 where the sequence has none.
 uint64_t stateAddress(const uint slot) {
   const LinearTensor tensor = BLOCK.tensors[slot];

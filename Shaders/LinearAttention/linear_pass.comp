@@ -141,13 +141,8 @@ void main() {
       float step[TOKENS];
       [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         const uint place = begun + min(t, tokenEnd - 1 - first);
-        factor[t] = headFactor;
-        step[t] = 1;
-        if (HAS(OPTION_TIME_STEP)) {
-          step[t] = timeStep(loadElement(GATE_TYPE, dt.at + place * dt.step));
-          factor[t] *= decayFactor(step[t] * rate);
-        }
-        if (HAS(OPTION_DECAY)) { factor[t] *= decayFactor(loadElement(GATE_TYPE, decay.at + place * decay.step)); }
+        factor[t] =
+          tokenFactor(headFactor, rate, dt.at + place * dt.step, decay.at + place * decay.step, step[t]);
         bool clears = DECAYS && factor[t] == 0;
         if (HAS(OPTION_SEQUENCE_IDS) && tokenBegin + place > 0) {
           const uint64_t at = ids.at + place * ids.step;

@@ -216,13 +216,8 @@ void main() {
         touchRow(HAS(OPTION_KEY_DECAY), GATE_TYPE, keyDecay, ahead, KEY_CHANNELS);
       }
 #endif
-      float factor = headFactor;
-      float step = 1;
-      if (HAS(OPTION_TIME_STEP)) {
-        step = timeStep(loadElement(GATE_TYPE, dt.at));
-        factor *= decayFactor(step * rate);
-      }
-      if (HAS(OPTION_DECAY)) { factor *= decayFactor(loadElement(GATE_TYPE, decay.at)); }
+      float step;
+      const float factor = tokenFactor(headFactor, rate, dt.at, decay.at, step);
       bool clears = DECAYS && factor == 0;
       if (HAS(OPTION_SEQUENCE_IDS) && token > 0) {
         const uint64_t before = ids.at - (token > 0 ? ids.step : 0ul);

@@ -144,13 +144,10 @@ void main() {
     ? sameForAll(BLOCK.tensors[SLOT_BONUS].address + uint64_t(head) * KEY_CHANNELS * 4) : 0ul;
 
   // A sequence without a token keeps its state.
-  float factor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
-  float step = 1;
-  if (HAS(OPTION_TIME_STEP)) {
-    step = timeStep(loadElement(GATE_TYPE, dt));
-    factor *= decayFactor(step * headValue(SLOT_RATE));
-  }
-  if (HAS(OPTION_DECAY)) { factor *= decayFactor(loadElement(GATE_TYPE, decay)); }
+  const float headFactor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
+  const float rate = HAS(OPTION_TIME_STEP) ? headValue(SLOT_RATE) : 0.0;
+  float step;
+  const float factor = tokenFactor(headFactor, rate, dt, decay, step);
   // 0 * NaN is NaN: what came before must be gone.
   if (DECAYS && factor == 0 && hasToken) { hasState = false; }
   const float strength = HAS(OPTION_BETA) ? loadElement(GATE_TYPE, beta) : step;

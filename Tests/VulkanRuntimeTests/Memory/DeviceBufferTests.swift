@@ -115,8 +115,9 @@ struct DeviceBufferTests {
   @Test("A processor's blocks are large pages, where it imports memory")
   func largePages() throws {
     guard device.capabilities.kind == .cpu, device.capabilities.has(.externalMemoryHost),
-      HugePages(1) != nil
+      let pages = HugePages(1)
     else { return }
+    pages.unmap()
     for purpose in MemoryPurpose.allCases {
       let buffer = try device.makeBuffer(byteCount: 1000, purpose: purpose)
       let block = buffer.allocation.block
