@@ -173,7 +173,8 @@ extension LinearAttentionPlan {
     // A workgroup of few invocations reads whole rows all the same, up to 64 bytes a lane (the shader's ladder).
     let quads =
       isSoftware && lanes == 1 ? min(4, ceilingDivide(request.valueHeadSize, size * 4)) : 1
-    return .init(workgroupSize: size, lanes: lanes, columnQuads: quads)
+    let isPaired = isSoftware && lanes == 1 && request.valueHeadSize % (size * quads * 4) == 0
+    return .init(workgroupSize: size, lanes: lanes, columnQuads: quads, isPaired: isPaired)
   }
 
   /// Whether tokens can share a pass over the state: nothing of it goes into what they change.

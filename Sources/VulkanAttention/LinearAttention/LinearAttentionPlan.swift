@@ -183,6 +183,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       if let step = tile.step, stage.shaderName == LinearAttentionCutter.stepShader {
         constants["LANES"] = UInt32(step.lanes)
         constants["COLUMN_QUADS"] = UInt32(step.columnQuads)
+        constants["PAIRED"] = step.isPaired ? 1 : 0
       } else if path == .subgroup {
         constants["LANES"] = UInt32(tile.lanes)
       } else {
@@ -231,8 +232,10 @@ public struct LinearAttentionTile: Sendable, Hashable {
     public let workgroupSize: Int
     /// Invocations that share columns, each with rows of its own.
     public let lanes: Int
-    /// Groups of four neighbouring columns of one invocation.
+    /// Groups of four columns of one invocation.
     public let columnQuads: Int
+    /// Whether these are two pairs of neighbours each, which a processor loads as vectors, and not four neighbours.
+    let isPaired: Bool
 
     /// Columns of the state of one workgroup.
     public var columnsPerWorkgroup: Int { workgroupSize / lanes * columnQuads * 4 }

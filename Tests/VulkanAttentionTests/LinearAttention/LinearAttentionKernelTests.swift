@@ -134,26 +134,55 @@ struct LinearAttentionKernelTests {
     expectReference(try await problem.run(plan, on: device), problem, "low rank")
   }
 
-  /// A step's invocations own several groups of four columns on a software driver, the last ones less than all.
-  @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup])
-  func wideStep(_ way: LinearWay) async throws {
-    let cases: [(erases: Bool, operands: Set<LinearAttentionOperand>)] = [
-      (true, [.beta, .decay, .initialState, .finalState, .snapshots]),
-      (false, [.keyDecay, .valueDecay, .initialState, .finalState]),
+  /// A step's invocations own several groups of four columns on a software driver: where all of them are there, pairs
+  /// that are loaded as vectors, else the last ones less than all.
+  @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup], [140, 128, 512])
+  func wideStep(_ way: LinearWay, _ columns: Int) async throws {
+    let cases: [(erases: Bool, keys: Int, operands: Set<LinearAttentionOperand>)] = [
+      (true, 20, [.beta, .decay, .initialState, .finalState, .snapshots]),
+      (true, 20, [.beta, .finalState]),
+      (false, 18, [.keyDecay, .valueDecay, .initialState, .finalState]),
+      (false, 20, [.keyDecay, .lowRankA, .lowRankB, .initialState, .finalState]),
     ]
-    for (erases, operands) in cases {
+    for (erases, keys, operands) in cases {
       let problem = LinearProblem(
         try LinearAttentionRequest(
-          batchSize: 2, tokens: 1, keyHeads: 1, valueHeads: 2, keyHeadSize: 20, valueHeadSize: 140,
-          erases: erases, operands: operands))
+          batchSize: 2, tokens: 1, keyHeads: 1, valueHeads: 2, keyHeadSize: keys,
+          valueHeadSize: columns, erases: erases, operands: operands))
       let plan = try way.plan(problem.request, on: device.capabilities)
       let result = try await problem.run(plan, on: device)
-      expectReference(result, problem, "a step")
+      expectReference(result, problem, "a step, \(operands)")
       if operands.contains(.snapshots) {
         expectClose(
           result.snapshots, to: problem.reference().snapshots, within: 1e-5, "snapshots")
       }
     }
+  }
+
+  /// A sequence without a token keeps its state, one without a state begins with none.
+  @Test(arguments: [LinearWay.recurrentRow, .recurrentSubgroup])
+  func stepOfSomeSequences(_ way: LinearWay) async throws {
+    var problem = LinearProblem(
+      try LinearAttentionRequest(
+        tokens: 2, keyHeads: 1, valueHeads: 2, keyHeadSize: 20, valueHeadSize: 128,
+        erases: true, packedSequences: 3, longestSequence: 1, stateCount: 4,
+        operands: [.beta, .decay, .initialState, .finalState, .stateSlots]))
+    problem.integers[.sequenceStarts] = [0, 1, 1, 2]
+    problem.integers[.stateSlots] = [2, 3, -1]
+    let plan = try way.plan(problem.request, on: device.capabilities)
+    let result = try await problem.run(plan, on: device, inPlace: true)
+    let initial = problem.numbers[.initialState] ?? []
+    let size = initial.count / 4
+    var own = problem
+    own.numbers[.initialState] = Array(initial[(2 * size)...]) + [Float](repeating: 0, count: size)
+    let expected = own.reference()
+    expectClose(result.o, to: expected.o, within: 1e-5, "o")
+    expectClose(
+      Array(result.state[(2 * size)..<(3 * size)]), to: Array(expected.state[..<size]),
+      within: 1e-5, "slot 2")
+    expectSameBits(
+      Array(result.state[..<(2 * size)] + result.state[(3 * size)...]),
+      Array(initial[..<(2 * size)] + initial[(3 * size)...]), "other slots")
   }
 
   /// Rejected drafts are rolled back by taking the state after the last accepted one.

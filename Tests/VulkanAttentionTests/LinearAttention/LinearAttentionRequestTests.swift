@@ -135,6 +135,10 @@ import Testing
       guard let step = plan.tile.step else { continue }
       #expect(shape.streams && step.workgroupSize % step.lanes == 0)
       #expect(step.workgroupSize <= device.maxWorkgroupInvocations)
+      // Vectors of pairs: whole ones, of a processor, whose invocations share nothing.
+      let isWhole = shape.width % step.columnsPerWorkgroup == 0
+      #expect(step.isPaired == (sample == .software && step.lanes == 1 && isWhole))
+      if sample == .software, path == .row { #expect(step.isPaired == (shape.width == 64)) }
     }
   }
 
