@@ -35,14 +35,11 @@ uint64_t openPart(out bool isThere) {
     + ((uint64_t(sequenceOfDispatch) * gl_NumWorkGroups.y + gl_WorkGroupID.y) * p.parts + partOfWorkgroup())
     * (KEY_CHANNELS * VALUE_CHANNELS * 4);
   carry = stateAddress(SLOT_CARRY);
-  const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
-  const bool fromCarry = (p.flags & FLAG_FROM_CARRY) != 0;
   if (p.parts != 1) {
     isThere = !HAS(OPTION_NO_OUTPUT);
     return partState;
   }
-  isThere = fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0);
-  return fromCarry ? carry : initial;
+  return stateBefore(carry, stateAddress(SLOT_INITIAL_STATE), isThere);
 }
 
 /// After openPart().

@@ -221,6 +221,14 @@ uint64_t stateAddress(const uint slot) {
   return tensor.address + (uint64_t(place) * tensor.batchStride + uint64_t(head) * tensor.headStride) * 4ul;
 }
 
+/// Where the state is that a dispatch begins with, of its parallel parts apart: what the dispatch before left, or the
+/// initial state. `isThere` is false where it begins with 0.
+uint64_t stateBefore(uint64_t carry, uint64_t initial, out bool isThere) {
+  const bool fromCarry = (p.flags & FLAG_FROM_CARRY) != 0;
+  isThere = fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0);
+  return fromCarry ? carry : initial;
+}
+
 /// What an output becomes after the state was read.
 float finishOutput(float value, float own, float gate, float denominator) {
   float result = value;

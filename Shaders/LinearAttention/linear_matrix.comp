@@ -513,13 +513,10 @@ void main() {
   openWalks();
 
   const uint64_t carry = stateAddress(SLOT_CARRY);
-  const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
-  const bool fromCarry = (p.flags & FLAG_FROM_CARRY) != 0;
-  if (isAlone) {
-    loadState(fromCarry ? carry : initial, fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0));
-  } else {
-    loadState(partState, READS);
-  }
+  bool isThere = READS;
+  const uint64_t before =
+    isAlone ? stateBefore(carry, stateAddress(SLOT_INITIAL_STATE), isThere) : partState;
+  loadState(before, isThere);
   if (gl_LocalInvocationIndex == 0) {
     resetNotes(0);
     stateMaximum[0] = 0;

@@ -53,13 +53,11 @@ bool isTokenEnd(uint r) { return sourceOf(r) % ROWS_PER_TOKEN == ROWS_PER_TOKEN 
 /// The number that a row's decays make but for those of key channels, and the strength of its update.
 vec2 scalarsOf(uint r) {
   const uint token = tokenOf(r);
-  float factor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
-  float strength = 1;
-  if (HAS(OPTION_TIME_STEP)) {
-    strength = timeStep(loadElement(GATE_TYPE, rowOf(timeSteps, token)));
-    factor *= decayFactor(strength * headValue(SLOT_RATE));
-  }
-  if (HAS(OPTION_DECAY)) { factor *= decayFactor(loadElement(GATE_TYPE, rowOf(decays, token))); }
+  const float headFactor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
+  float strength;
+  float factor = tokenFactor(
+    headFactor, HAS(OPTION_TIME_STEP) ? headValue(SLOT_RATE) : 0.0, rowOf(timeSteps, token),
+    rowOf(decays, token), strength);
   if (HAS(OPTION_SEQUENCE_IDS) && tokenBegin + token > 0) {
     const uint64_t at = rowOf(ids, token);
     if (WordReference(at).value != WordReference(at - ids.step).value) { factor = 0; }

@@ -385,13 +385,10 @@ void main() {
     + ((uint64_t(sequenceOfDispatch) * gl_NumWorkGroups.y + gl_WorkGroupID.y) * p.parts + part)
     * (KEY_CHANNELS * VALUE_CHANNELS * 4);
   const uint64_t carry = stateAddress(SLOT_CARRY);
-  const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
-  const bool fromCarry = (p.flags & FLAG_FROM_CARRY) != 0;
-  if (isAlone) {
-    loadState(fromCarry ? carry : initial, fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0));
-  } else {
-    loadState(partState, READS);
-  }
+  bool isThere = READS;
+  const uint64_t before =
+    isAlone ? stateBefore(carry, stateAddress(SLOT_INITIAL_STATE), isThere) : partState;
+  loadState(before, isThere);
   for (uint i = gl_LocalInvocationIndex; i < 2 * COLUMNS; i += gl_WorkGroupSize.x) {
     badRows[i] = 0;
     if (i < 2) {

@@ -164,15 +164,12 @@ void main() {
   if (HAS(OPTION_LOW_RANK)) { eRow = openWalk(true, SLOT_LOW_RANK_A, KEY_TYPE, token, 1, head).at; }
   if (HAS(OPTION_ERASE_KEYS)) { eRow = openWalk(true, SLOT_ERASE_KEYS, KEY_TYPE, source, UPDATES, keyHead).at; }
   const uint64_t eraseGates = openWalk(HAS(OPTION_ERASE_GATES), SLOT_ERASE_GATES, GATE_TYPE, source, UPDATES, head).at;
-  float factor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
-  float strength = 1;
-  if (HAS(OPTION_TIME_STEP)) {
-    strength = timeStep(loadElement(GATE_TYPE, openWalk(true, SLOT_TIME_STEP, GATE_TYPE, token, 1, head).at));
-    factor *= decayFactor(strength * headValue(SLOT_RATE));
-  }
-  if (HAS(OPTION_DECAY)) {
-    factor *= decayFactor(loadElement(GATE_TYPE, openWalk(true, SLOT_DECAY, GATE_TYPE, token, 1, head).at));
-  }
+  const float headFactor = HAS(OPTION_HEAD_DECAY) ? decayFactor(headValue(SLOT_HEAD_DECAY)) : 1.0;
+  float strength;
+  float factor = tokenFactor(
+    headFactor, HAS(OPTION_TIME_STEP) ? headValue(SLOT_RATE) : 0.0,
+    openWalk(HAS(OPTION_TIME_STEP), SLOT_TIME_STEP, GATE_TYPE, token, 1, head).at,
+    openWalk(HAS(OPTION_DECAY), SLOT_DECAY, GATE_TYPE, token, 1, head).at, strength);
   if (HAS(OPTION_SEQUENCE_IDS) && token > 0) {
     const Walk ids = openWalk(true, SLOT_SEQUENCE_IDS, ELEMENT_F32, token, 1, 0);
     if (WordReference(ids.at).value != WordReference(ids.at - ids.step).value) { factor = 0; }

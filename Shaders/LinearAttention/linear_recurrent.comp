@@ -167,9 +167,9 @@ void main() {
 
   const uint64_t carry = stateAddress(SLOT_CARRY);
   const uint64_t initial = stateAddress(SLOT_INITIAL_STATE);
-  const bool fromCarry = (p.flags & FLAG_FROM_CARRY) != 0;
-  loadState(
-    fromCarry ? carry : initial, fromCarry || ((p.flags & FLAG_LOADS) != 0 && initial != 0));
+  bool isThere;
+  const uint64_t before = stateBefore(carry, initial, isThere);
+  loadState(before, isThere);
 
   const uint t = tokenBegin;
   Walk q = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, t, 1, keyHead);

@@ -42,7 +42,8 @@ public struct AttentionPathChoice: Sendable, Hashable {
     } else {
       let parts = text.split(separator: ":", omittingEmptySubsequences: false)
       if parts.count == 2, parts[0] == AttentionPath.subgroup.rawValue {
-        guard let count = Int(parts[1]), (1...256).contains(count) else { return nil }
+        let counts = 1...AttentionTileParameters.Subgroup.mostProblems
+        guard let count = Int(parts[1]), counts.contains(count) else { return nil }
         self.init(problemsPerWorkgroup: count)
         return
       }

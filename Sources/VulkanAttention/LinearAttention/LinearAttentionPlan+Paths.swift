@@ -192,17 +192,21 @@ extension LinearAttentionPlan {
     let size = isSoftware ? device.subgroupSize : 64
     let hasFewLanes = size <= 8
     let passes = isSoftware && takesPasses(request)
+    let decaysKeys = request.operands.contains(.keyDecay)
+    // 16 bits must be converted: of two columns that makes more code of 128 channels than a processor keeps at hand.
+    let isLongCode = request.elementType != .f32 && request.keyHeadSize > 64
     let sharesColumns =
-      isSoftware && passes != hasFewLanes && request.operands.contains(.keyDecay)
-      && request.valueHeadSize >= size * 2
+      isSoftware && passes != hasFewLanes && decaysKeys && request.valueHeadSize >= size * 2
+      && !(passes && isLongCode)
     var tile = LinearAttentionTile(
       workgroupSize: size, columns: sharesColumns ? 2 : 1, lanes: 1, blockRows: 1,
       subgroupSize: nil)
     guard isSoftware else { return tile }
     tile.sharingLanes = size
     if passes {
-      // Half as many where a pass of more would not stay in a processor's cache of instructions.
-      let isLong = hasFewLanes || sharesColumns || request.keyHeadSize > 128
+      // Half as many where a pass of more would not stay in its cache of instructions.
+      let isLong =
+        hasFewLanes || sharesColumns || decaysKeys && isLongCode || request.keyHeadSize > 128
       tile.tokensPerPass = min(isLong ? 2 : 4, max(request.longestSequence, 1))
       tile.tokensAhead = tile.tokensPerPass + 2
     } else {

@@ -146,7 +146,8 @@ func tunedWorkgroupRefusal(_ size: Int, _ device: DeviceCapabilities) -> PathRef
 }
 
 extension AttentionTileParameters.Subgroup {
-  static let mostProblems = 256
+  /// The most problems, heads of batch entries, that can share a workgroup.
+  public static let mostProblems = 256
 
   /// Reads a tile; one that was written before problems could share a workgroup has one.
   public init(from decoder: any Decoder) throws {

@@ -188,11 +188,12 @@ import Testing
   @Test func lanesOfAProcessorShareWork() throws {
     func tile(
       _ size: Int, _ operands: Set<LinearAttentionOperand>, tokens: Int = 1000,
-      erases: Bool = false, on device: DeviceCapabilities
+      type: ElementType = .f32, erases: Bool = false, on device: DeviceCapabilities
     ) throws -> LinearAttentionTile {
       try LinearAttentionPlan(
         LinearAttentionRequest(
-          tokens: tokens, valueHeads: 2, keyHeadSize: size, erases: erases, operands: operands),
+          tokens: tokens, valueHeads: 2, keyHeadSize: size, elementType: type, erases: erases,
+          operands: operands),
         device: device, form: .recurrent, path: .row
       ).tile
     }
@@ -208,6 +209,11 @@ import Testing
     let many = try tile(64, [.keyDecay], on: software)
     #expect(many.sharingLanes == 16 && many.columns == 2)
     #expect(many.tokensPerPass == 2 && many.tokensAhead == 4)
+    #expect(try tile(128, [.keyDecay], on: software).columns == 2)
+    // More code than a processor's cache of instructions would hold.
+    let manyHalves = try tile(128, [.keyDecay], type: .f16, on: software)
+    #expect(manyHalves.columns == 1 && manyHalves.tokensPerPass == 2)
+    #expect(try tile(64, [.keyDecay], type: .f16, on: software).columns == 2)
     let manyErased = try tile(64, [.keyDecay], erases: true, on: software)
     #expect(manyErased.sharingLanes == 16 && manyErased.columns == 1)
     #expect(manyErased.tokensPerPass == 1 && manyErased.tokensAhead == 2)
