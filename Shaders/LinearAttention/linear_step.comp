@@ -57,6 +57,8 @@ layout(constant_id = 12) const bool PAIRED = false;    // for a processor: a wor
 
 const bool DECAYS = HAS(OPTION_HEAD_DECAY | OPTION_DECAY | OPTION_KEY_DECAY | OPTION_VALUE_DECAY | OPTION_TIME_STEP);
 const bool HAS_HELD = HAS(OPTION_DELTA | OPTION_LOW_RANK);
+// What a state holds that decays by one number is what it held before, times the number.
+const bool ONE_DECAY = !HAS(OPTION_KEY_DECAY | OPTION_VALUE_DECAY | OPTION_LOW_RANK);
 const uint QUADS = (KEY_CHANNELS + 3) / 4;
 
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer StateReference { u64vec2 value; };
@@ -240,6 +242,7 @@ void main() {
     if (HAS_HELD && changes) {
       [[unroll]] for (uint g = 0; g < COLUMN_QUADS; g++) {
         held[g] = laneSum(held[g]);
+        if (ONE_DECAY) { held[g] *= factor; }
         if (HAS(OPTION_DELTA)) { x[g] = fma(vec4(-strength), held[g], x[g]); }
       }
     }
@@ -278,7 +281,7 @@ void main() {
               if (HAS(OPTION_SNAPSHOTS) && hasToken) { storeRow(snapshot, row, g, state); }
             }
           } else {
-            held[g] = fma(vec4(erased[r]), HAS(OPTION_LOW_RANK) ? before : state, held[g]);
+            held[g] = fma(vec4(erased[r]), HAS(OPTION_LOW_RANK) || ONE_DECAY ? before : state, held[g]);
           }
         }
       }
