@@ -73,6 +73,22 @@ struct LinearAttentionKernelTests {
     }
   }
 
+  /// Decays of one number are put off to a pass's end, as far as values can be divided by them.
+  @Test(arguments: [Float](arrayLiteral: -0.01, -9, -13, -14, -27, -40, -90))
+  func decaysOfAPass(_ logarithm: Float) async throws {
+    for operands: Set<LinearAttentionOperand> in [[.decay], [.headDecay]] {
+      var problem = LinearProblem(
+        try LinearAttentionRequest(
+          tokens: 11, keyHeads: 1, valueHeads: 2, keyHeadSize: 20, valueHeadSize: 36,
+          operands: operands.union([.initialState, .finalState])))
+      for operand in operands {
+        problem.numbers[operand] = problem.numbers[operand]?.map { _ in logarithm }
+      }
+      let plan = try LinearWay.recurrentRow.plan(problem.request, on: device.capabilities)
+      expectReference(try await problem.run(plan, on: device), problem, "\(operands) \(logarithm)")
+    }
+  }
+
   /// What a pass looks at beside its tokens must not reach the state: the token behind a reset may be anything.
   @Test func nothingOfTheNextSequence() async throws {
     var problem = LinearProblem(
