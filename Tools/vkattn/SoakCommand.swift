@@ -11,8 +11,8 @@ struct SoakCommand: AsyncParsableCommand {
       Every step is longer than the one before and makes its plan, kernel, buffers, workspace and recorder \
       anew; then devices are opened, used and closed. Memory of the device is what the library has in pools \
       and in buffers, that of the host what Linux says is resident. After a fifth of the steps, and the \
-      first five devices, neither may grow: the device's not by a byte, the host's not by more than 4 MiB \
-      in all the steps and 1 MiB for each device. Outputs are held against the reference in Double.
+      first ten devices, neither may grow: the device's not by a byte, the host's not by more than 4 MiB in \
+      all the steps, nor by more than 4 MiB and 256 KiB for each device in all the devices. Outputs are held against the reference in Double.
 
         vkattn soak
         vkattn soak --steps 10000 --devices 100
@@ -24,7 +24,7 @@ struct SoakCommand: AsyncParsableCommand {
   var steps = 1000
 
   @Option(help: "Devices to open, use and close after the steps.")
-  var devices = 20
+  var devices = 40
 
   @Flag(help: "Prints a JSON object.")
   var json = false

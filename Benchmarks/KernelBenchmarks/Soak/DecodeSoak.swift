@@ -11,14 +11,15 @@ public struct DecodeSoak: Sendable {
   /// Steps whose memory is not judged: caches of the driver and of the C library fill first.
   public var warmUpCount = 200
   /// A device of its own is opened, used and closed so often.
-  public var deviceCount = 20
+  public var deviceCount = 40
   /// Devices whose memory is not judged.
-  public var deviceWarmUpCount = 5
+  public var deviceWarmUpCount = 10
   /// How much more host memory may be resident at the end than after the warm-up: less than 6 KiB for each of a
-  /// thousand steps, and more than the pages that an allocator keeps or gives back between two samples.
+  /// thousand steps, and more than the pages that an allocator keeps or gives back between two samples (on lavapipe
+  /// up to 3.3 MiB from the tenth of thirty devices on, with no more after sixty than after thirty).
   public var toleratedHostBytes = 4 << 20
-  /// How much host memory each device may leave behind.
-  public var toleratedHostBytesPerDevice = 1 << 20
+  /// How much host memory each device may leave behind, beside that.
+  public var toleratedHostBytesPerDevice = 256 << 10
 
   /// A soak with its defaults.
   public init() {}
@@ -82,12 +83,13 @@ public struct DecodeSoak: Sendable {
     for index in 0..<deviceCount {
       let other = try open()
       let otherCaches = try await Caches(problem, on: other)
-      try await step(index, problem, otherCaches, other, &report)
+      try await step(index % stepCount, problem, otherCaches, other, &report)
       sample(index + 1, device, &report.devices, progress)
     }
+    let judgedDevices = max(0, deviceCount - deviceWarmUpCount)
     report.problems += Self.growth(
       of: report.devices, from: deviceWarmUpCount,
-      tolerating: toleratedHostBytesPerDevice * max(0, deviceCount - deviceWarmUpCount), "devices")
+      tolerating: toleratedHostBytes + toleratedHostBytesPerDevice * judgedDevices, "devices")
     return report
   }
 
