@@ -59,11 +59,16 @@ import VulkanAttention
 
   @Test("The summary has the mean and the extremes of each kind of workload beside each peer")
   func summary() throws {
-    func peer(_ id: String, _ peer: String, _ ratio: Double) -> String {
-      "{\"id\": \"\(id)\", \"path\": \"row\", \"peer\": \"\(peer)\", \"gflops_ours\": \(ratio * 10), "
+    func peer(_ id: String, _ peer: String, _ ratio: Double, path: String = "row") -> String {
+      "{\"id\": \"\(id)\", \"path\": \"\(path)\", \"peer\": \"\(peer)\", "
+        + "\"gflops_ours\": \(ratio * 10), "
         + "\"gflops_theirs\": 10, \"ratio\": \(ratio), \"theirs\": \"\(peer) 1\"}"
     }
-    let old = peer("attention/f32/B1-S512-T512", "PyTorch", 100)
+    // Neither the figure that a newer one follows nor a path that the plan takes no more.
+    let old = [
+      peer("attention/f32/B1-S512-T512", "PyTorch", 100),
+      peer("attention/f32/B1-S512-T512", "PyTorch", 50, path: "subgroup"),
+    ].joined(separator: ", ")
     let new = [
       peer("attention/f32/B1-S512-T512", "PyTorch", 2),
       peer("attention/f32/B1-S1024", "PyTorch", 8),

@@ -184,17 +184,21 @@ public struct ResultHistory: Sendable {
       }
   }
 
-  /// Each workload beside each peer as the newest file has it, in the order in which they first came.
+  /// Each workload beside each peer on the paths that the newest file has it on, in the order in which they first
+  /// came: what a plan takes no more is no figure any more.
   private static func newestPeers(_ files: [File]) -> [(ResultFile.Peer, File)] {
-    var order: [String] = []
-    var newest: [String: (ResultFile.Peer, File)] = [:]
+    var order: [[String]] = []
+    var newest: [[String]: [(ResultFile.Peer, File)]] = [:]
     for file in files {
-      for row in file.contents.peers ?? [] {
-        let key = "\(row.id) \(row.path) \(name(row))"
-        if newest.updateValue((row, file), forKey: key) == nil { order.append(key) }
+      for (key, rows) in Dictionary(grouping: file.contents.peers ?? [], by: { [$0.id, name($0)] })
+      {
+        newest[key] = rows.map { ($0, file) }
+      }
+      for row in file.contents.peers ?? [] where !order.contains([row.id, name(row)]) {
+        order.append([row.id, name(row)])
       }
     }
-    return order.compactMap { newest[$0] }
+    return order.flatMap { newest[$0] ?? [] }
   }
 
   private static func name(_ row: ResultFile.Peer) -> String { row.peer ?? "PyTorch" }
