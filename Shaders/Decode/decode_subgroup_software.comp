@@ -2,6 +2,9 @@
 
 // Lean decode, path `subgroup`, for software drivers: a subgroup is a vector of the processor, lanes are channels.
 //
+// @variant decode_subgroup_software
+// @variant decode_subgroup_differences HAS_DIFFERENCES
+//
 //   for each segment of the workgroup (decode_interface.glsl), for the R rows of its tile:
 //     m_r = -inf;  l_r = 0;  o_r = 0 (of each lane: the lane's channels)
 //     for each KEYS keys c of the segment:
@@ -36,6 +39,9 @@
 //   blocks of four lanes, sums of four by clustered additions: not kept                  0.81   0.79   0.82   0.81
 //   sums by numbers of single lanes; no branch, vote or reduction in the loop            0.67   0.63
 //   memory touched one step ahead and not two                                            0.59   0.61   0.64   0.67
+// Later, by turns:                                                                        0.63   0.67   0.71   0.75
+//   HAS_DIFFERENCES: sums of four by differences between lanes (lane_differences.glsl)    0.60   0.63   0.66   0.68
+//   lines touched one by one amid the multiplications: not kept, D=128 T16384 5.6 to 6.9  0.58
 // One key at once of a block instead of two: 0.72, 0.71, 0.74, 0.75; but D=128, T16384, int8 3.7 instead of 4.6.
 // Before that f16 D=128 T16384 took 10.2, int8 5.9; now 5.8 and 3.7. f32 on decode_row.comp 2.4 (D=64) and 5.7
 // (D=128), here 1.5 and 3.8, by turns. Half of the time is spent on memory: the rows of a head lie a kilobyte apart.
@@ -46,6 +52,9 @@
 #extension GL_KHR_shader_subgroup_ballot : require
 
 #include "decode_interface.glsl"
+#ifdef HAS_DIFFERENCES
+#include "../Common/lane_differences.glsl"
+#endif
 
 layout(constant_id = 5) const uint ROWS = 4;
 layout(constant_id = 22) const uint LANES = 8;
@@ -98,6 +107,29 @@ void selectRows(const uint quartet) {
 // Shuffles, votes and reductions of a software driver are loops or branches for each lane, numbers of single lanes are
 // moves.
 
+#ifdef HAS_DIFFERENCES
+// Signs of the lanes' products make sums of differences: x0, -x1, -x2, x3 become -(x0 + x1) and x2 + x3, and those
+// x0 + x1 + x2 + x3.
+
+/// What the queries of a lane are multiplied by for foldFours().
+float foldSign() {
+  const uint lane = gl_SubgroupInvocationID % 4;
+  return lane == 1 || lane == 2 ? -1.0 : 1.0;
+}
+
+/// The sums over four lanes of four numbers, that of number i in lane i.
+float foldFours(float items[4]) {
+  const bool isOdd = (gl_SubgroupInvocationID & 1u) != 0;
+  const bool isLater = (gl_SubgroupInvocationID & 2u) != 0;
+  float pairs[4];
+  [[unroll]] for (uint i = 0; i < 4; i++) { pairs[i] = pairDifference(items[i]); }
+  const float first = crossDifference(isOdd ? pairs[1] : pairs[0]);
+  const float second = crossDifference(isOdd ? pairs[3] : pairs[2]);
+  return isLater ? second : first;
+}
+#else
+float foldSign() { return 1; }
+
 /// The sums over four lanes of four numbers, that of number i in lane i.
 float foldFours(float items[4]) {
   float result = 0;
@@ -109,6 +141,7 @@ float foldFours(float items[4]) {
   }
   return result;
 }
+#endif
 
 /// Whether any lane says so.
 bool isAny(bool own) {
@@ -380,7 +413,7 @@ void openRows() {
         const float number = loadQueryChannel(address, min(channel, HEAD_SIZE_QK - 1));
         if (channel < HEAD_SIZE_QK) { numbers = gl_SubgroupInvocationID % 4 == lane ? number : numbers; }
       }
-      q[r * VECTORS_K + j] = numbers * own.scale;
+      q[r * VECTORS_K + j] = numbers * own.scale * foldSign();
     }
     [[unroll]] for (uint j = 0; j < VECTORS_V; j++) { o[r * VECTORS_V + j] = 0; }
   }

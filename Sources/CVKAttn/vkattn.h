@@ -1676,7 +1676,9 @@ enum {
   VKATTN_ENABLED_COOPERATIVE_MATRIX_2_CONVERSIONS = 1 << 12,
   VKATTN_ENABLED_COOPERATIVE_MATRIX_2_PER_ELEMENT = 1 << 13,
   /* shaderInt16: without it decode goes by slower shaders on a software driver. */
-  VKATTN_ENABLED_INT16 = 1 << 14
+  VKATTN_ENABLED_INT16 = 1 << 14,
+  /* computeDerivativeGroupLinear: likewise. */
+  VKATTN_ENABLED_COMPUTE_DERIVATIVES = 1 << 15
 };
 
 /* A Vulkan device of your own. Handles are Vulkan's; all live until `released` was called. */

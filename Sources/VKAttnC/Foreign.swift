@@ -45,6 +45,7 @@ private let enabledFlags: [(feature: DeviceCapabilities.Feature, flag: Int)] = [
   (.coopmat2Conversions, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_CONVERSIONS),
   (.coopmat2PerElement, VKATTN_ENABLED_COOPERATIVE_MATRIX_2_PER_ELEMENT),
   (.externalMemoryHost, VKATTN_ENABLED_EXTERNAL_MEMORY_HOST), (.int16, VKATTN_ENABLED_INT16),
+  (.computeDerivatives, VKATTN_ENABLED_COMPUTE_DERIVATIVES),
 ]
 
 /// No device has more extensions than this.

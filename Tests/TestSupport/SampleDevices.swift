@@ -33,6 +33,7 @@ public enum SampleDevice: String, Sendable, CaseIterable {
     switch self {
     case .software:
       device.kind = .cpu
+      device.features.insert(.computeDerivatives)
       device.features.formUnion(Self.ofMatrix2)
       device.matrixShapes = [
         .init(m: 8, n: 8, k: 8, input: .f16, accumulator: .f16),

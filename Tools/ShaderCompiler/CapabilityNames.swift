@@ -49,6 +49,7 @@ private let capabilityNames: [UInt32: String] = [
   5345: "VulkanMemoryModel",
   5346: "VulkanMemoryModelDeviceScope",
   5347: "PhysicalStorageBufferAddresses",
+  5350: "ComputeDerivativeGroupLinearKHR",
   5357: "CooperativeMatrixNV",
   5379: "DemoteToHelperInvocation",
   5430: "CooperativeMatrixReductionsNV",

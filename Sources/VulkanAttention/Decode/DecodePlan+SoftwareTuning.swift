@@ -1,6 +1,6 @@
 /// The tiles of the subgroup path's shader for software drivers.
 extension DecodePlan {
-  /// The tile of `decode_subgroup_software`; nil where that cannot run and `decode_subgroup` is to be tried.
+  /// The tile of `decode_subgroup_differences`, or else `decode_subgroup_software`; nil where that cannot run and `decode_subgroup` is to be tried.
   static func softwareTile(
     _ request: DecodeRequest, _ device: DeviceCapabilities, _ own: DecodeTileParameters?
   ) -> DecodeTile? {
@@ -25,7 +25,8 @@ extension DecodePlan {
     let groups = own?.groups ?? groups(device)
     return DecodeTile(
       workgroupSize: lanes, rows: rows, keys: 128, sharedBytes: 0, subgroupSize: lanes,
-      shaderName: "decode_subgroup_software",
+      shaderName: device.has(.computeDerivatives)
+        ? "decode_subgroup_differences" : "decode_subgroup_software",
       constants: [
         "ROWS": UInt32(rows), "LANES": UInt32(lanes),
         "UNITS": UInt32(units), "WHOLE_STEPS": request.hasWholeSteps(of: units * lanes / 4) ? 1 : 0,

@@ -46,6 +46,8 @@ public struct DeviceCapabilities: Sendable, Hashable, Codable {
     case coopmat2PerElement
     /// `VK_EXT_external_memory_host`: buffers over memory of the app's own.
     case externalMemoryHost
+    /// `VK_KHR_compute_shader_derivatives`: differences between four neighbouring lanes.
+    case computeDerivatives
     /// Votes of a subgroup in compute shaders.
     case subgroupVote
     /// Sums, minima and maxima over a subgroup in compute shaders.

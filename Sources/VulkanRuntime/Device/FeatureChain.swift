@@ -11,6 +11,7 @@ final class FeatureChain {
   private var sizeControl: UnsafeMutablePointer<VkPhysicalDeviceSubgroupSizeControlFeatures>?
   private var matrix: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrixFeaturesKHR>?
   private var matrix2: UnsafeMutablePointer<VkPhysicalDeviceCooperativeMatrix2FeaturesNV>?
+  private var derivatives: UnsafeMutablePointer<VkPhysicalDeviceComputeShaderDerivativesFeaturesNV>?
   private var statistics:
     UnsafeMutablePointer<VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR>?
   private var maintenance4: UnsafeMutablePointer<VkPhysicalDeviceMaintenance4Features>?
@@ -63,6 +64,16 @@ final class FeatureChain {
         maintenance4 = chain.append(features)
       }
     }
+    if probe.extensions.contains(VK_KHR_COMPUTE_SHADER_DERIVATIVES_EXTENSION_NAME),
+      wants(.computeDerivatives)
+    {
+      // The same structure as NVIDIA's, which older headers have alone.
+      var features = VkPhysicalDeviceComputeShaderDerivativesFeaturesNV()
+      features.sType =
+        VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COMPUTE_SHADER_DERIVATIVES_FEATURES_NV
+      derivatives = chain.append(features)
+      require(VK_KHR_COMPUTE_SHADER_DERIVATIVES_EXTENSION_NAME, of: probe)
+    }
     if probe.extensions.contains(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME),
       wants(.pipelineStatistics)
     {
@@ -106,6 +117,7 @@ final class FeatureChain {
     matrix2?.pointee.cooperativeMatrixConversions = flag(.coopmat2Conversions)
     matrix2?.pointee.cooperativeMatrixPerElementOperations = flag(.coopmat2PerElement)
     maintenance4?.pointee.maintenance4 = 1
+    derivatives?.pointee.computeDerivativeGroupLinear = flag(.computeDerivatives)
     statistics?.pointee.pipelineExecutableInfo = flag(.pipelineStatistics)
   }
 
@@ -140,6 +152,7 @@ final class FeatureChain {
         .coopmat2PerElement, if: isThere, runsShaders,
         matrix2.cooperativeMatrixPerElementOperations)
     }
+    add(.computeDerivatives, if: derivatives?.pointee.computeDerivativeGroupLinear ?? 0)
     add(.pipelineStatistics, if: statistics?.pointee.pipelineExecutableInfo ?? 0)
     return found
   }

@@ -21,6 +21,7 @@ internal import CVulkan
 /// | `coopmat2Reductions` | `cooperativeMatrixReductions` of the same, `maintenance4`, Vulkan 1.3 and all of `coopmat` |
 /// | `coopmat2Conversions` | `cooperativeMatrixConversions`, likewise |
 /// | `coopmat2PerElement` | `cooperativeMatrixPerElementOperations`, likewise |
+/// | `computeDerivatives` | `computeDerivativeGroupLinear` of `VK_KHR_compute_shader_derivatives`: decode of software drivers is faster with it |
 /// | `externalMemoryHost` | the extension `VK_EXT_external_memory_host` |
 /// | `subgroupVote`, `subgroupArithmetic`, `subgroupShuffle` | none: the device has them or not, and they need not be named |
 public struct ForeignDevice: @unchecked Sendable {
@@ -186,6 +187,7 @@ extension DeviceCapabilities.Feature {
     case .coopmat: [VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME]
     case .coopmat2, .coopmat2Reductions, .coopmat2Conversions, .coopmat2PerElement:
       [VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME]
+    case .computeDerivatives: [VK_KHR_COMPUTE_SHADER_DERIVATIVES_EXTENSION_NAME]
     case .externalMemoryHost: [VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME]
     case .subgroupSizeControl where version < vulkanVersion(1, 3):
       [VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME]

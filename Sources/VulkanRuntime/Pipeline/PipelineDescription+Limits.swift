@@ -14,6 +14,7 @@ extension DeviceCapabilities {
     "CooperativeMatrixReductionsNV": .coopmat2Reductions,
     "CooperativeMatrixConversionsNV": .coopmat2Conversions,
     "CooperativeMatrixPerElementOperationsNV": .coopmat2PerElement,
+    "ComputeDerivativeGroupLinearKHR": .computeDerivatives,
     "GroupNonUniformVote": .subgroupVote,
     "GroupNonUniformArithmetic": .subgroupArithmetic,
     "GroupNonUniformShuffle": .subgroupShuffle,

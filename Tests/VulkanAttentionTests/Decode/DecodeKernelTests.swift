@@ -65,6 +65,37 @@ import Testing
     }
   }
 
+  /// Both shaders for software drivers, tiles of one to eight rows, and a key whose scores are all -inf.
+  @Test(arguments: [true, false], [1, 3, 6])
+  func softwareDriversWithAndWithoutDerivatives(_ hasThem: Bool, _ heads: Int) async throws {
+    let device = try TestDevice.shared()
+    var capabilities = device.capabilities
+    guard capabilities.kind == .cpu, capabilities.has(.computeDerivatives) else {
+      try Test.cancel("\(capabilities.name) is no software driver with derivatives")
+    }
+    if !hasThem { capabilities.features.remove(.computeDerivatives) }
+    let plain = try small(lengths: [300, 77]) {
+      ($0.queryHeads, $0.keyHeads) = (2 * heads, 2)
+      ($0.headSize, $0.valueHeadSize) = (24, 40)
+    }.problem()
+    let channels = plain.request.attention.headSize
+    var keys = plain.keys.values
+    keys[5 * 2 * channels] = -.infinity
+    let problem = DecodeProblem(
+      plain.request, lengths: plain.lengths, query: plain.query.map { abs($0) }, key: keys,
+      value: try #require(plain.values).values)
+    let plan = try DecodePlan(problem.request, device: capabilities, path: .subgroup)
+    let name = hasThem ? "decode_subgroup_differences" : "decode_subgroup_software"
+    #expect(plan.tile.shaderName == name)
+    var problems: [String] = []
+    let result = try await problem.run(
+      DecodeKernel(plan, on: device), on: device, problems: &problems)
+    #expect(problems == [])
+    let expected = problem.expected()
+    expectClose(result.output, to: expected.o, within: 1e-5, "o")
+    expectEach(result.logSumExp, within: 1e-4, of: expected.lse, "lse")
+  }
+
   /// Scores that grow with the keys, far beyond what the weights of the first ones are relative to.
   @Test(arguments: paths)
   func largerScoresMayComeLate(_ path: AttentionPath) async throws {

@@ -78,7 +78,7 @@ import Testing
     for format in formats {
       let plan = try DecodePlan(request(format: format), device: software)
       #expect(plan.path == .subgroup, "\(format)")
-      #expect(plan.tile.shaderName == "decode_subgroup_software", "\(format)")
+      #expect(plan.tile.shaderName == "decode_subgroup_differences", "\(format)")
       #expect(plan.tile.constants["WHOLE_STEPS"] == 1)
       for sample in SampleDevice.allCases where sample != .software && sample != .unusable {
         let own = try DecodePlan(
@@ -92,6 +92,8 @@ import Testing
     #expect(odd.tile.shaderName == "decode_subgroup")
     #expect(try DecodePlan(request(channels: 7, format: .e4m3), device: software).path == .row)
     var plain = software
+    plain.features.remove(.computeDerivatives)
+    #expect(try DecodePlan(request(), device: plain).tile.shaderName == "decode_subgroup_software")
     plain.features.remove(.int16)
     #expect(try DecodePlan(request(), device: plain).path == .row)
     #expect(
@@ -100,7 +102,8 @@ import Testing
   }
 
   @Test(arguments: [
-    "decode_row", "decode_subgroup", "decode_subgroup_software", "decode_merge",
+    "decode_row", "decode_subgroup", "decode_subgroup_software", "decode_subgroup_differences",
+    "decode_merge",
   ])
   func pushConstantsAreTheShaders(_ name: String) throws {
     let shader = try #require(ShaderBinary.named(name))
