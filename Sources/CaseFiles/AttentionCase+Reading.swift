@@ -112,6 +112,9 @@ extension AttentionCase {
     lseTolerance = tolerances["lse"] ?? 1e-3
   }
 
+  /// Heads times distances of a T5 bias; its table takes 8 bytes for each.
+  private static let mostDistances = Double(1 << 27)
+
   private static func readT5Bias(
     _ tensors: TensorTable, _ parameters: AttentionParameters, heads: Int, file: String
   ) throws(CaseFileError) -> CaseTensor? {
@@ -129,6 +132,13 @@ extension AttentionCase {
     }
     for name in ["relative_bias", "relative_keys"] where tensors.has(name) {
       throw tensors.error("t5_bias", .invalid("cannot go with \(name)"))
+    }
+    // A number for each head and distance comes of it.
+    let distances = 2 * Double(parameters.t5MaxDistance) + 1
+    guard Double(heads) * distances <= Self.mostDistances else {
+      throw CaseFileError(
+        file, "vkattn.params.t5_max_distance",
+        .invalid("\(parameters.t5MaxDistance) of \(heads) heads is too much"))
     }
     return bias
   }

@@ -193,17 +193,23 @@ extension CasePages {
     _ name: String, _ pages: CaseTensor, _ lengths: [Int], _ longest: Int, _ file: String
   ) throws(CaseFileError) -> CaseTensor {
     // Key counts fit 64 bits by far, their product with the sizes of a page need not.
-    var byteCount = lengths.count
-    for size in [longest, pages.shape[2], pages.shape[3], pages.element.byteCount] {
-      let (product, overflow) = byteCount.multipliedReportingOverflow(by: size)
-      guard !overflow, product <= Self.contiguousByteLimit else {
-        throw CaseFileError(
-          file, "tensor page_indptr",
-          .invalid("names pages for more than \(Self.contiguousByteLimit) bytes of \(name)"))
+    func checkBytes(_ sizes: Int...) throws(CaseFileError) -> Int {
+      var byteCount = pages.element.byteCount
+      for size in sizes {
+        let (product, overflow) = byteCount.multipliedReportingOverflow(by: size)
+        guard !overflow, product <= Self.contiguousByteLimit else {
+          throw CaseFileError(
+            file, "tensor page_indptr",
+            .invalid("names pages for more than \(Self.contiguousByteLimit) bytes of \(name)"))
+        }
+        byteCount = product
       }
-      byteCount = product
+      return byteCount
     }
-    let rowBytes = pages.shape[2] * pages.shape[3] * pages.element.byteCount
+    let rowBytes = try checkBytes(pages.shape[2], pages.shape[3])
+    // Where there are no pages, no data vouch for their size.
+    _ = try checkBytes(pages.shape[2], pages.shape[3], pageSize)
+    let byteCount = try checkBytes(pages.shape[2], pages.shape[3], longest, lengths.count)
     // 0xFF throughout is NaN in all three types.
     var bytes = [UInt8](repeating: 0xFF, count: byteCount)
     for (b, length) in lengths.enumerated() {

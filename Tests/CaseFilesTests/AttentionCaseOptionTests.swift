@@ -107,6 +107,18 @@ import Testing
     #expect(problem.optionsInUse == [.mixedTypes] && problem.oTolerance == 8e-3)
   }
 
+  /// A small file whose table of distances would not fit any memory.
+  @Test func t5BiasOfTooManyDistances() {
+    var small = SmallCase()
+    small.set("q", .f32, [1, 2, 128, 2])
+    small.set("expected.o", .f32, [1, 2, 128, 1])
+    small.set("expected.lse", .f32, [1, 2, 128])
+    small.set("t5_bias", .f32, [4, 128])
+    small.setParameters(#""t5_max_distance": 1048576"#)
+    expectError(
+      small, "vkattn.params.t5_max_distance", .invalid("1048576 of 128 heads is too much"))
+  }
+
   @Test func t5Bias() throws {
     var small = SmallCase()
     small.set("t5_bias", .f32, [4, 2])

@@ -218,6 +218,23 @@ import Testing
       small, "tensor page_indptr", .invalid("names pages for more than 1073741824 bytes of k"))
   }
 
+  /// Sizes of pages that no data vouch for.
+  @Test(arguments: [
+    ([0, 16, 1, 2], [0, 16, 1, 1 << 62], "v"), ([0, 1 << 29, 1, 2], [0, 1 << 29, 1, 2], "k"),
+    ([0, 1 << 62, 1, 2], [0, 1 << 62, 1, 2], "k"),
+  ])
+  func pagesThatAreNotThere(_ keys: [Int], _ values: [Int], _ name: String) {
+    var small = Self.paged
+    small.set("k_pages", .f32, keys)
+    small.set("v_pages", .f32, values)
+    small.set("page_indptr", .i32, [3], [0, 0, 0])
+    small.set("page_indices", .i32, [0])
+    small.set("last_page_len", .i32, [2], [0, 0])
+    expectError(
+      small, "tensor page_indptr",
+      .invalid("names pages for more than 1073741824 bytes of \(name)"))
+  }
+
   // MARK: mla_decode
 
   @Test func latentCase() throws {

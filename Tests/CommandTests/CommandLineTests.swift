@@ -119,6 +119,8 @@ import VulkanAttention
     ["bench", "--shape", "S0,H1,D8"], ["bench", "--shape", "S1,H1,D0"],
     ["bench", "--shape", "B99999999,S99999999,H99999999,D256"],
     ["bench", "--shape", "S1,H1,D8", "--json", "/no/such/folder/file.json"],
+    ["bench", "decode", "--shape", "B1000000000000,S1,H8,D64"],
+    ["plan", "--shape", "S1073741823,H8,D64"],
     ["plan"], ["plan", "--shape", "S1,H1,D577"], ["check", "--only", "no case has this"],
     ["devices", "--log-level", "loud"], ["bench", "--filter", "no workload has this"],
     ["bench", "--filter", "a[b"], ["bench", "--quick", "--full"], ["bench", "--fail-if-slower"],

@@ -32,6 +32,11 @@ public struct AttentionShape: Sendable, Hashable {
     self.valueHeadSize = valueHeadSize ?? headSize
   }
 
+  /// No request takes larger sizes.
+  private static let largestSize = 1 << 30 - 1
+  /// A workload has a length for each batch entry.
+  private static let mostEntries = 1 << 20
+
   /// Reads `B1,S1024,T1024,H8,G8,D64,E64`, with commas or dashes, in any order. S, H and D are
   /// needed; B is 1, T is S, G is H and E is D where they are left out.
   ///
@@ -46,6 +51,10 @@ public struct AttentionShape: Sendable, Hashable {
       guard part.dropFirst().allSatisfy({ ("0"..."9").contains($0) }),
         let size = Int(part.dropFirst())
       else { throw ShapeError("\"\(part)\" has no whole number after its letter") }
+      let most = letter == "B" ? Self.mostEntries : Self.largestSize
+      guard size <= most else {
+        throw ShapeError("\(letter) is \(size); allowed: at most \(most)")
+      }
       guard sizes.updateValue(size, forKey: letter) == nil else {
         throw ShapeError("\(letter) is given twice")
       }

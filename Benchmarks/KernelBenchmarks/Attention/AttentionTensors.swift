@@ -225,11 +225,22 @@ extension AttentionPlan {
   ///
   /// - Throws: `AttentionError.device(.limitExceeded)`.
   func checkMemory(of device: DeviceCapabilities) throws(AttentionError) {
-    let allowed = device.deviceLocalBytes / 2
-    guard memoryByteCount <= allowed else {
+    try device.checkMemory(Double(memoryByteCount))
+  }
+}
+
+extension DeviceCapabilities {
+  /// Refuses tensors that leave no room on the device: beyond half of its memory.
+  ///
+  /// - Throws: `AttentionError.device(.limitExceeded)`.
+  func checkMemory(_ byteCount: Double) throws(AttentionError) {
+    let allowed = deviceLocalBytes / 2
+    guard byteCount <= Double(allowed) else {
       throw .device(
         .limitExceeded(
-          what: "memory for the tensors in bytes", requested: memoryByteCount, allowed: allowed))
+          what: "memory for the tensors in bytes",
+          requested: Int(exactly: byteCount.rounded()) ?? .max,
+          allowed: allowed))
     }
   }
 }

@@ -31,6 +31,7 @@ struct DecodeBenchmark: Sendable {
           tokensPerSplit: (longest + plan.tile.keys) / plan.tile.keys * plan.tile.keys),
         tuning: tuning)
     }
+    try request.checkMemory(of: device.capabilities)
     let schedule = try plan.schedule(lengths: workload.lengths)
     let usedPlan = plan
     let (pipelineSeconds, kernel) = try timed { try DecodeKernel(usedPlan, on: device) }

@@ -114,3 +114,23 @@ public struct DecodeProblem: Sendable {
       rows: rows)
   }
 }
+
+extension DecodeRequest {
+  /// Refuses a problem whose tensors leave no room: as they are on the device, and where that is the host's memory as
+  /// the numbers that they are made of as well.
+  ///
+  /// - Throws: `AttentionError.device(.limitExceeded)`.
+  func checkMemory(of device: DeviceCapabilities) throws(AttentionError) {
+    let caches = attention.valuesAreKeys ? [keyCache] : [keyCache, valueCache]
+    var byteCount = Double(attention.byteCount(of: .query) + attention.byteCount(of: .output))
+    for cache in caches {
+      byteCount += Double(cache.byteCount) + Double(cache.scaleByteCount)
+      if device.hasUnifiedMemory {
+        byteCount +=
+          4 * Double(attention.batchSize) * Double(attention.keyTokens)
+          * Double(cache.heads * cache.channels)
+      }
+    }
+    try device.checkMemory(byteCount)
+  }
+}

@@ -125,6 +125,8 @@ struct LinearAttentionBenchmark: Sendable {
     let checkCase = workload.checkCase
     let request = try checkCase.request()
     let plan = try choice.plan(request, device: device.capabilities, tuning: tuning)
+    try device.capabilities.checkMemory(
+      Double(request.compulsoryBytes) + Double(plan.scratchByteCount))
     let inputs = checkCase.inputs(request)
     let (pipelineSeconds, kernel) = try timed { try LinearAttentionKernel(plan, on: device) }
     let tensors = try await LinearAttentionTensors(inputs, for: plan, on: device)

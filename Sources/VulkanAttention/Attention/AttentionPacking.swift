@@ -102,7 +102,9 @@ struct AttentionPacking: Sendable, Hashable {
   func dispatches(
     _ tensor: Tensor, _ request: AttentionRequest, groupLimits: [Int]
   ) -> [Dispatch] {
-    let tokens = ceilingDivide(request.keyTokens, keysPerBlock) * keysPerBlock
+    // The bound of a packed sequence's length may be above all tokens together.
+    let longest = min(request.keyTokens, request.packedSequences?.keyTokens ?? request.keyTokens)
+    let tokens = ceilingDivide(longest, keysPerBlock) * keysPerBlock
     let groups = ceilingDivide(tokens * tensor.heads * tensor.octets, Self.workgroupSize)
     let batches = request.packedSequences == nil ? tensor.batches : request.batchSize
     return PieceCutter.portions(of: batches, atMost: groupLimits[2]).flatMap { batches in

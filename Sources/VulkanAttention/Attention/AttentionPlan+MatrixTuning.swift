@@ -166,9 +166,8 @@ extension AttentionPlan {
   static func isProduct(
     _ asked: DeviceCapabilities.MatrixShape, on device: DeviceCapabilities
   ) -> Bool {
-    guard asked.m > 0, asked.n > 0, asked.k > 0, asked.m % 8 == 0, asked.n % 8 == 0,
-      asked.k % 8 == 0
-    else { return false }
+    let areSizes = [asked.m, asked.n, asked.k].allSatisfy { (8...256).contains($0) && $0 % 8 == 0 }
+    guard areSizes else { return false }
     if device.matrixShapes.contains(asked) { return true }
     func isAlike(_ shape: DeviceCapabilities.MatrixShape) -> Bool {
       shape.input == asked.input && shape.accumulator == asked.accumulator

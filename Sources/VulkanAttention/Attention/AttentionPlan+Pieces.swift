@@ -97,13 +97,24 @@ struct PieceCutter {
 }
 
 extension AttentionPlan {
+  /// The most submissions of a plan: hours of work, and 75 MB for their list.
+  private static let mostPieces = 1 << 20
+
   /// Cuts an attention.
+  ///
+  /// - Throws: `invalidArgument` for a problem of more submissions than ``mostPieces``.
   static func pieces(
     _ request: AttentionRequest, tile: AttentionTile, tileCount: Int, device: DeviceCapabilities,
     budget: Double
-  ) -> [Piece] {
+  ) throws(AttentionError) -> [Piece] {
     let cutter = PieceCutter(
       request, tile: tile, tileCount: tileCount, device: device, budget: budget)
+    let copies = Double(request.queryHeads) * Double(request.batchSize)
+    guard cutter.operations(0..<tileCount) * copies / budget <= Double(mostPieces) else {
+      throw .invalidArgument(
+        name: "queryTokens", value: "\(request.queryTokens)",
+        allowed: "problems of at most \(mostPieces) submissions, as long as this device may take")
+    }
     guard tile.problemsPerWorkgroup > 1 else { return cutter.pieces() }
     // One tile, and along x all heads of some batch entries.
     let limit = device.maxWorkgroupCount[0] * tile.problemsPerWorkgroup / request.queryHeads

@@ -142,7 +142,7 @@ public struct AttentionPlan: Sendable, Hashable {
     self.tile = chosen.tile
     self.tileCount = tileCount
     self.explanation = explanation
-    pieces = Self.pieces(
+    pieces = try Self.pieces(
       request, tile: chosen.tile, tileCount: tileCount, device: device,
       budget: operationsPerPiece)
     var options = AttentionOptionBits(request)

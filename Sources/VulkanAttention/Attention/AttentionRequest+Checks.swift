@@ -7,8 +7,9 @@ extension AttentionRequest {
   }
 
   func checkScores() throws(AttentionError) {
-    guard scores.softcap.isFinite, scores.softcap >= 0 else {
-      throw refuse("scores.softcap", "\(scores.softcap)", allowed: "a finite number from 0")
+    // Near the largest f32 the cap times log2(e) is infinite, and scores over it are too small to be told apart.
+    guard (0...1e30).contains(scores.softcap) else {
+      throw refuse("scores.softcap", "\(scores.softcap)", allowed: "0, for none, to 1e30")
     }
     if case .sigmoid(let bias) = scores.normalizer, !bias.isFinite {
       throw refuse("scores.normalizer", "sigmoid(\(bias))", allowed: "a finite bias")

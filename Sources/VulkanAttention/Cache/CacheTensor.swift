@@ -125,6 +125,10 @@ public struct CacheTensor: Sendable, Hashable {
     self.scaleStrides = scaleStrides ?? contiguous(scales)
     try view(self.strides, channels, "cache").check(areStridesGiven: strides != nil)
     try view(self.strides, channels, "cache").checkRowsAreApart()
+    if scales == 0, scaleStrides != nil {
+      throw .invalidArgument(
+        name: "scaleStrides", value: "given", allowed: "none: \(format) has no scales apart")
+    }
     if scales > 0 {
       try view(self.scaleStrides, scales, "scales").check(areStridesGiven: scaleStrides != nil)
       try view(self.scaleStrides, scales, "scales").checkRowsAreApart()

@@ -109,8 +109,8 @@ public struct DecodeRequest: Sendable, Hashable {
           ? "no lengths: each step says them" : "operands that decode kernels have")
     }
     if let keyRotation {
-      guard keyRotation.channels % 8 == 0, (8...keyCache.channels).contains(keyRotation.channels)
-      else {
+      let rotated = keyRotation.channels
+      guard rotated % 8 == 0, rotated >= 8, rotated <= keyCache.channels else {
         throw refuse(
           "keyRotation.channels", "\(keyRotation.channels)",
           "multiples of 8 from 8 to \(keyCache.channels)")

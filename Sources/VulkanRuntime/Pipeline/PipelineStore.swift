@@ -98,14 +98,17 @@ final class PipelineStore: @unchecked Sendable {
   }
 
   private func cacheData(_ cache: VkPipelineCache) throws(VulkanError) -> [UInt8] {
-    var byteCount = 0
-    try logical.check(
-      logical.calls.vkGetPipelineCacheData(logical.handle, cache, &byteCount, nil),
-      "vkGetPipelineCacheData")
-    var data = [UInt8](repeating: 0, count: byteCount)
-    try logical.check(
-      logical.calls.vkGetPipelineCacheData(logical.handle, cache, &byteCount, &data),
-      "vkGetPipelineCacheData")
-    return Array(data.prefix(byteCount))
+    while true {
+      var byteCount = 0
+      try logical.check(
+        logical.calls.vkGetPipelineCacheData(logical.handle, cache, &byteCount, nil),
+        "vkGetPipelineCacheData")
+      var data = [UInt8](repeating: 0, count: byteCount)
+      let result = logical.calls.vkGetPipelineCacheData(logical.handle, cache, &byteCount, &data)
+      // A pipeline that another thread made in between made the cache larger.
+      if result == VK_INCOMPLETE { continue }
+      try logical.check(result, "vkGetPipelineCacheData")
+      return Array(data.prefix(byteCount))
+    }
   }
 }

@@ -117,6 +117,18 @@ import Testing
     }
   }
 
+  @Test("A bound of the lengths above all keys together makes no larger grids")
+  func boundsOfPackedLengths() throws {
+    func groups(_ keyTokens: Int) throws -> [Range<Int>] {
+      let request = try AttentionRequest(
+        queryTokens: 256, keyTokens: keyTokens, queryHeads: 512, headSize: 8,
+        packedSequences: PackedSequences(queryTokens: 256, keyTokens: 1000))
+      let packing = try #require(AttentionPacking(request, keysPerBlock: 8))
+      return packing.dispatches(packing.key, request, groupLimits: [65_535, 1, 1]).map(\.groups)
+    }
+    #expect(try groups((1 << 30) - 1) == groups(1000))
+  }
+
   @Test("The grids cover every batch entry once")
   func batchGrids() throws {
     let request = try AttentionRequest(

@@ -193,6 +193,34 @@ import Testing
     }
   }
 
+  @Test("Fragments beyond all reason are refused", arguments: [AttentionPath.matrix, .matrix2])
+  func absurdFragments(_ path: AttentionPath) throws {
+    let request = try AttentionRequest(
+      queryTokens: 64, queryHeads: 2, headSize: 64, elementType: .f16)
+    let device = try SampleDevice.nvidia.capabilities()
+    for (m, n, k) in [
+      (1 << 40, 16, 16), (16, 1 << 33, 16), (16, 16, 512), (0, 16, 16), (-16, 16, 16),
+    ] {
+      let error = #expect(throws: AttentionError.self) {
+        try AttentionPlan(request, device: device, path: path, tile: .fragment(m: m, n: n, k: k))
+      }
+      #expect("\(String(describing: error))".contains("does not list"), "\(m)x\(n)x\(k)")
+    }
+  }
+
+  @Test("A plan has no more submissions than a list of them has room for")
+  func mostSubmissions() throws {
+    let device = try SampleDevice.software.capabilities()
+    let request = try AttentionRequest(queryTokens: (1 << 30) - 1, queryHeads: 8, headSize: 64)
+    let error = #expect(throws: AttentionError.self) { try AttentionPlan(request, device: device) }
+    guard case .invalidArgument("queryTokens", "1073741823", _) = error else {
+      Issue.record("another error: \(String(describing: error))")
+      return
+    }
+    let long = try AttentionRequest(queryTokens: 1 << 18, queryHeads: 8, headSize: 64)
+    #expect(try AttentionPlan(long, device: device).pieces.count > 100)
+  }
+
   @Test(
     "matrix2 needs each feature of its own",
     arguments: [

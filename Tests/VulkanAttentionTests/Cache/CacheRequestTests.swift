@@ -32,6 +32,16 @@ import Testing
 
   private var pages: CacheArrangement { .paged(pages: 7, pageSize: 5) }
 
+  /// An append would take them as they are.
+  @Test(arguments: [CacheFormat.f16, .q8])
+  func formatsWithoutScalesHaveNoStridesOfThem(_ format: CacheFormat) {
+    expectRefused("scaleStrides", says: "none: ") {
+      try CacheTensor(
+        format, .contiguous(sequences: 3, capacity: 5), heads: 2, channels: 64,
+        scaleStrides: TensorStrides(batch: -1, token: 0, head: 0))
+    }
+  }
+
   @Test func storages() throws {
     expectRefused("value.arrangement", says: "contiguous, 3 x 5") {
       try CacheStorage(key: tensor(), value: tensor(.f16, .contiguous(sequences: 3, capacity: 6)))

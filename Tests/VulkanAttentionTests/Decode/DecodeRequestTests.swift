@@ -58,6 +58,16 @@ import Testing
           keyRotation: .init(pairing: .halves, channels: channels))
       }
     }
+    // Fewer channels than the least rotation.
+    let narrow = try CacheTensor(
+      .f16, .contiguous(sequences: 2, capacity: 100), heads: 2, channels: 4)
+    for channels in [-8, 0, 8] {
+      expectRefused("keyRotation.channels") {
+        try DecodeRequest(
+          batchSize: 2, queryHeads: 4, keyCache: narrow, valueCache: narrow,
+          keyRotation: .init(pairing: .halves, channels: channels))
+      }
+    }
     expectRefused("keyRotation") {
       try DecodeRequest(
         batchSize: 2, queryHeads: 4, keyCache: contiguous, valueCache: nil, valueHeadSize: 32,

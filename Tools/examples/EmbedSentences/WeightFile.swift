@@ -77,7 +77,7 @@ struct WeightFile {
         "\(name) of \(path) is \(entry.dtype) \(entry.shape); expected F32 \(shape)")
     }
     let (first, end) = (entry.dataOffsets[0], entry.dataOffsets[1])
-    guard first >= 0, end <= data.count - start, end - first == count * 4 else {
+    guard first >= 0, end >= first, end <= data.count - start, end - first == count * 4 else {
       throw ExampleError("\(name) of \(path) does not lie inside of the file")
     }
     return data[start + first..<start + end].withUnsafeBytes { bytes in

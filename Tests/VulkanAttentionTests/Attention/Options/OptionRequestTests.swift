@@ -56,11 +56,14 @@ import Testing
   ]
 
   static let badScores: [BadRequest] = [
-    .init("cap < 0", "scores.softcap", says: "from 0") { try request(scores: { $0.softcap = -1 }) },
-    .init("cap NaN", "scores.softcap", says: "finite") {
+    .init("cap < 0", "scores.softcap", says: "to 1e30") { try request(scores: { $0.softcap = -1 }) },
+    .init("cap too large", "scores.softcap", says: "0, for none, to 1e30") {
+      try request(scores: { $0.softcap = .greatestFiniteMagnitude })
+    },
+    .init("cap NaN", "scores.softcap", says: "to 1e30") {
       try request(scores: { $0.softcap = .nan })
     },
-    .init("cap inf", "scores.softcap", says: "finite") {
+    .init("cap inf", "scores.softcap", says: "to 1e30") {
       try request(scores: { $0.softcap = .infinity })
     },
     .init("sigmoid bias inf", "scores.normalizer", says: "finite bias") {
