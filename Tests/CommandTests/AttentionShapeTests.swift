@@ -31,7 +31,8 @@ import VulkanAttention
     ("S,H1,D8", "no whole number"), ("S1.5,H1,D8", "no whole number"),
     ("S+1,H1,D8", "no whole number"), ("S99999999999999999999,H1,D8", "no whole number"),
     ("B1048577,S1,H1,D8", "allowed: at most 1048576"),
-    ("S1073741824,H1,D8", "allowed: at most 1073741823"), ("S1,S2,H1,D8", "given twice"), ("B1,T5", "S, H, D is missing"), ("S1,H1", "D is missing"),
+    ("S1073741824,H1,D8", "allowed: at most 1073741823"), ("S1,S2,H1,D8", "given twice"),
+    ("B1,T5", "S, H, D is missing"), ("S1,H1", "D is missing"),
   ])
   func refuses(_ text: String, _ reason: String) {
     let error = #expect(throws: ShapeError.self) { try AttentionShape(text) }

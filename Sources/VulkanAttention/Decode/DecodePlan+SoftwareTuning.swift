@@ -1,6 +1,7 @@
 /// The tiles of the subgroup path's shader for software drivers.
 extension DecodePlan {
-  /// The tile of `decode_subgroup_differences`, or else `decode_subgroup_software`; nil where that cannot run and `decode_subgroup` is to be tried.
+  /// The tile of `decode_subgroup_differences`, or where the device has no derivatives `decode_subgroup_software`; nil
+  /// where neither can run and `decode_subgroup` is to be tried.
   static func softwareTile(
     _ request: DecodeRequest, _ device: DeviceCapabilities, _ own: DecodeTileParameters?
   ) -> DecodeTile? {

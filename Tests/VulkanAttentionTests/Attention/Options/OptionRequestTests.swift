@@ -56,7 +56,9 @@ import Testing
   ]
 
   static let badScores: [BadRequest] = [
-    .init("cap < 0", "scores.softcap", says: "to 1e30") { try request(scores: { $0.softcap = -1 }) },
+    .init("cap < 0", "scores.softcap", says: "to 1e30") {
+      try request(scores: { $0.softcap = -1 })
+    },
     .init("cap too large", "scores.softcap", says: "0, for none, to 1e30") {
       try request(scores: { $0.softcap = .greatestFiniteMagnitude })
     },
