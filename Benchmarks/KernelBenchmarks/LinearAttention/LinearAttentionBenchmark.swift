@@ -134,11 +134,21 @@ struct LinearAttentionBenchmark: Sendable {
     let first = clock.now
     try await kernel.run(tensors.buffers)
     let firstSeconds = (clock.now - first).inSeconds
-    let verification = try verify(try await tensors.read(), request, inputs)
+    let result = try await tensors.read()
+    let verification = try verify(result, request, inputs)
+    // A server's step leaves its state where it was.
+    let inPlace = request.tokens == 1 ? tensors.buffersInPlace : nil
+    if let inPlace {
+      try await kernel.run(inPlace)
+      guard try await tensors.readStateInPlace() == result.states[.finalState] else {
+        throw BenchmarkRefusal(description: "the state in place is another one")
+      }
+    }
+    let buffers = inPlace ?? tensors.buffers
     return PreparedWorkload(
-      device: device, record: { try kernel.record(tensors.buffers, into: $0) },
+      device: device, record: { try kernel.record(buffers, into: $0) },
       runInPieces: firstSeconds > TimingOptions.longestSubmission
-        ? { try await kernel.run(tensors.buffers) } : nil
+        ? { try await kernel.run(buffers) } : nil
     ) { timing in
       BenchmarkResult(
         id: workload.id, family: LinearAttentionWorkload.family, shape: workload.shape,
@@ -147,7 +157,8 @@ struct LinearAttentionBenchmark: Sendable {
         bytes: request.compulsoryBytes, maxError: verification.largest,
         relativeError: verification.relative, verifiedRows: verification.rowCount,
         plan: "\(plan.partCount) parts, \(plan.pieceCount) submissions, "
-          + "\(plan.scratchByteCount) bytes scratch", why: plan.explanation, isTuned: plan.isTuned,
+          + "\(plan.scratchByteCount) bytes scratch\(inPlace == nil ? "" : ", state in place")",
+        why: plan.explanation, isTuned: plan.isTuned,
         pipelineSeconds: pipelineSeconds, firstSeconds: firstSeconds)
     }
   }

@@ -101,6 +101,22 @@ struct LinearAttentionTensors: Sendable {
       scratch: scratch.buffer)
   }
 
+  /// The same, with the final state in the initial one's place, as servers have it; nil where there are not both.
+  var buffersInPlace: LinearAttentionBuffers? {
+    guard let state = buffers.operands[.initialState], buffers.operands[.finalState] != nil else {
+      return nil
+    }
+    var inPlace = buffers
+    inPlace.operands[.finalState] = state
+    return inPlace
+  }
+
+  /// Downloads the initial state, which is the final one after a run in place.
+  func readStateInPlace() async throws -> [Float] {
+    guard let state = buffers.operands[.initialState] else { return [] }
+    return try await device.download(Float.self, from: state)
+  }
+
   /// Downloads the outputs and looks at what surrounds them.
   func read() async throws -> LinearAttentionReadback {
     var strayWrites: [String] = []
