@@ -37,6 +37,9 @@
 // GLA of K = V = 128, two columns and one, of two tokens: f32 7.5 and 8.6 ms, f16 15.7 and 9.9 (T1024).
 // Decays of one number deferred: 9 multiplications for a row and four tokens instead of 12. T1024, K = V = 64 and 128:
 // lightning 1.41 to 1.31 and 6.05 to 5.41 ms, a decay for each token 1.48 to 1.33 and 5.93 to 5.17.
+// q and k of 16 bits made f32 beforehand (linear_widen.comp), sums before the first store of 16 bits, key decays of 16
+// bits loaded as vectors; T1024 f16, K = V = 64 and 128: lightning 2.22 to 1.68 and 8.2 to 5.3 ms, GLA 2.40 to 2.12 and
+// 10.2 to 7.5 (without the sums before the stores 2.73 and 16).
 // No faster: the exponentials of the next pass amid this one, tensors that do not begin at the same place of a page,
 // fewer tokens in a dispatch, large pages (3 %).
 
@@ -44,10 +47,13 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_int16 : require
 
+#define LOADS_HALF_WORDS
 #include "linear_processor.glsl"
+#include "linear_wide.glsl"
 
 layout(constant_id = 10) const uint COLUMNS = 1;
 layout(constant_id = 11) const uint TOKENS = 4;
+layout(constant_id = 14) const bool WIDE_KEYS = false;  // q and k are f32 in scratch memory (linear_widen.comp)
 
 const uint QUADS = (KEY_CHANNELS + 3) / 4;
 const bool SCALAR_DECAYS = HAS(OPTION_HEAD_DECAY | OPTION_DECAY | OPTION_TIME_STEP);
@@ -92,6 +98,8 @@ void storeState(uint64_t address) {
   }
 }
 
+const uint ROW_TYPE = WIDE_KEYS ? ELEMENT_F32 : KEY_TYPE;  // of q and k as they are read
+
 vec4 loadKeys(const uint type, uint64_t row, const uint quad) {
   return loadChannels4(type, ALIGNED, row, quad * 4, KEY_CHANNELS);
 }
@@ -121,6 +129,12 @@ float loadColumn(const uint type, uint64_t row, const uint c) {
   return unpackElements(type, uint(words)).x;
 }
 
+/// Rows of q or k of this workgroup's head.
+Walk openKeys(const bool isThere, const uint slot) {
+  if (!WIDE_KEYS) { return openSharedWalk(isThere, slot, KEY_TYPE, tokenBegin, 1, keyHead); }
+  return Walk(sameForAll(wideRow(0) + (slot == SLOT_K ? widePlane() : 0ul)), WIDE_ROW_BYTES);
+}
+
 /// The columns of this workgroup.
 Walk tileOf(Walk walk, const uint type) {
   const uint tile = min((gl_WorkGroupID.x + p.firstTile) * TILE_COLUMNS, VALUE_CHANNELS - 1);
@@ -142,8 +156,8 @@ void main() {
   loadState(before, isThere);
 
   const uint t0 = tokenBegin;
-  const Walk q = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, t0, 1, keyHead);
-  const Walk k = openSharedWalk(true, SLOT_K, KEY_TYPE, t0, 1, keyHead);
+  const Walk q = openKeys(!HAS(OPTION_NO_OUTPUT), SLOT_Q);
+  const Walk k = openKeys(true, SLOT_K);
   const Walk v = openSharedWalk(!HAS(OPTION_ONES), SLOT_V, VALUE_TYPE, t0, 1, head);
   const Walk o = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_O, OUTPUT_TYPE, t0, 1, head);
   const Walk decay = openSharedWalk(HAS(OPTION_DECAY), SLOT_DECAY, GATE_TYPE, t0, 1, head);
@@ -244,8 +258,8 @@ void main() {
       if (TOKENS_AHEAD > 0) {
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
           const uint ahead = begun + min(TOKENS_AHEAD + t, tokenEnd - 1 - first);
-          touchRow(!HAS(OPTION_NO_OUTPUT), KEY_TYPE, q, ahead, KEY_CHANNELS);
-          touchRow(true, KEY_TYPE, k, ahead, KEY_CHANNELS);
+          touchRow(!WIDE_KEYS && !HAS(OPTION_NO_OUTPUT), KEY_TYPE, q, ahead, KEY_CHANNELS);
+          touchRow(!WIDE_KEYS, KEY_TYPE, k, ahead, KEY_CHANNELS);
           touchRow(!HAS(OPTION_ONES), VALUE_TYPE, tileOf(v, VALUE_TYPE), ahead, TILE_COLUMNS);
           touchRow(HAS(OPTION_KEY_DECAY), GATE_TYPE, keyDecay, ahead, KEY_CHANNELS);
           touchRow(!HAS(OPTION_NO_OUTPUT), OUTPUT_TYPE, tileOf(o, OUTPUT_TYPE), ahead, TILE_COLUMNS);
@@ -255,9 +269,9 @@ void main() {
       // --- One pass over the state ---
       [[unroll]] for (uint i = 0; i < QUADS; i++) {
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-          const vec4 key = loadKeys(KEY_TYPE, kRow[t], i);
+          const vec4 key = loadKeys(ROW_TYPE, kRow[t], i);
           vec4 query = vec4(0.0);
-          if (!HAS(OPTION_NO_OUTPUT)) { query = loadKeys(KEY_TYPE, qRow[t], i); }
+          if (!HAS(OPTION_NO_OUTPUT)) { query = loadKeys(ROW_TYPE, qRow[t], i); }
           vec4 rows = vec4(1.0);
           if (HAS(OPTION_KEY_DECAY)) { rows = keyFactors(keyShares[t], i); }
           if (HAS(OPTION_BONUS) && !HAS(OPTION_NO_OUTPUT)) {
@@ -281,6 +295,12 @@ void main() {
       }
 
       if (!HAS(OPTION_NO_OUTPUT)) {
+        // Stores of 16 bits are branches: all sums before the first of them, or the driver's compiler leaves some sums
+        // for behind it, with all that goes into them on the stack.
+        float last = 0;
+        if (elementBytes(OUTPUT_TYPE) == 2) {
+          [[unroll]] for (uint i = 0; i < TOKENS * COLUMNS; i++) { last = after(last, sums[i / COLUMNS][i % COLUMNS]); }
+        }
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
           const bool isThere = t < count;
           const uint place = begun + (isThere ? t : 0);
@@ -289,7 +309,7 @@ void main() {
           [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
             const float z =
               HAS(OPTION_OUTPUT_GATE) ? loadColumn(VALUE_TYPE, gate.at + place * gate.step, c) : 0.0;
-            float sum = sums[t][c];
+            float sum = after(sums[t][c], last);
             if (DEFERS) { sum *= deferred[t]; }
             if (HAS(OPTION_BONUS)) { sum = fma(weights[t], x[t][c], sum); }
             const float result = finishOutput(BLOCK.scale * sum, own[t][c], z, denominator);

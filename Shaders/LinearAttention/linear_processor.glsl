@@ -3,7 +3,7 @@
 // What is the same for all lanes such a driver computes in all of them, the exponentials of key decays too: here each
 // lane takes its own share of them, and a broadcast is an instruction or two. And rows of one head lie far apart in
 // [B, T, H, K], one or two lines of each in a page, which processors do not foresee: words of the lines of a later
-// token are read ahead.
+// token are read ahead. Where LOADS_HALF_WORDS is defined the shader has integers of 16 bits.
 
 #ifndef LINEAR_PROCESSOR_GLSL
 #define LINEAR_PROCESSOR_GLSL
@@ -20,6 +20,22 @@ const uint SHARED_FACTORS = (KEY_CHANNELS + SHARING_LANES - 1) / SHARING_LANES;
 
 /// What the key decays of a token multiply the state's rows by, a lane's share of them, for keyFactors().
 void shareKeyFactors(uint64_t row, out float factors[SHARED_FACTORS]) {
+#ifdef LOADS_HALF_WORDS
+  if (GATE_TYPE != ELEMENT_F32 && SHARING_LANES > 1) {
+    // Loads at addresses that all lanes share and a choice for each lane are one load of a vector for the software
+    // driver's compiler; of 16 bits until all of them are there, or the loads stay apart.
+    [[unroll]] for (uint i = 0; i < SHARED_FACTORS; i++) {
+      uint16_t words = uint16_t(0);
+      [[unroll]] for (uint lane = 0; lane < SHARING_LANES; lane++) {
+        const uint channel = min(i * SHARING_LANES + lane, KEY_CHANNELS - 1);
+        const uint16_t word = HalfWordReference(row + channel * 2ul).value;
+        words = gl_SubgroupInvocationID == lane ? word : words;
+      }
+      factors[i] = decayFactor(unpackElements(GATE_TYPE, uint(words)).x);
+    }
+    return;
+  }
+#endif
   [[unroll]] for (uint quad = 0; quad < (KEY_CHANNELS + 3) / 4; quad++) {
     const vec4 logarithms = loadChannels4(GATE_TYPE, ALIGNED, row, quad * 4, KEY_CHANNELS);
     [[unroll]] for (uint x = 0; x < 4; x++) {

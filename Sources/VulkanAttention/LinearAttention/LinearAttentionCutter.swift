@@ -10,6 +10,9 @@ struct LinearAttentionCutter {
   static let scanShader = "linear_scan"
   static let stepShader = "linear_step"
   static let passShader = "linear_pass"
+  static let widenShader = "linear_widen"
+  /// Tokens of a workgroup of `linear_widen`.
+  static let tokensPerWidening = 16
 
   let request: LinearAttentionRequest
   let form: LinearAttentionForm
@@ -38,6 +41,9 @@ struct LinearAttentionCutter {
   static func recordBytes(_ request: LinearAttentionRequest, _ tile: LinearAttentionTile) -> Int {
     tile.matrix?.recordBytes ?? recordFloats(request, blockRows: tile.blockRows) * 4
   }
+
+  /// Bytes of q and k in f32 of one token and head.
+  static func wideBytes(_ request: LinearAttentionRequest) -> Int { request.keyHeadSize * 8 }
 
   /// Rows of blocks that a token is; a low-rank change is a row of its own, as `ROWS_PER_TOKEN` says.
   static func rowsPerToken(_ request: LinearAttentionRequest) -> Int {
@@ -82,6 +88,9 @@ struct LinearAttentionCutter {
       let tokensPerBlock = Double(tile.blockRows) / Double(rowsPerToken)
       most = min(most, Double(bounds.recordBytes / perBlock) * tokensPerBlock)
     }
+    if tile.widensKeys {
+      most = min(most, Double(bounds.recordBytes / Self.wideBytes(request)))
+    }
     // Tokens of all heads and sequences together.
     let budget = max(1, Int(most))
     headsAtOnce = max(1, min(heads, budget / fewest))
@@ -97,7 +106,8 @@ struct LinearAttentionCutter {
     }
     if form == .recurrent, device.kind == .cpu {
       // Every tile of columns reads q and k of its head again: they stay in the processor's caches meanwhile.
-      let perToken = request.keyHeadSize * request.elementType.byteCount * (1 + rowsPerToken)
+      let byteCount = tile.widensKeys ? 4 : request.elementType.byteCount
+      let perToken = request.keyHeadSize * byteCount * (1 + rowsPerToken)
       tokens = min(tokens, max(fewest, bounds.cachedBytes / perToken))
     }
     tokensAtOnce = min(tokens, max(1, request.longestSequence))
@@ -110,7 +120,10 @@ struct LinearAttentionCutter {
 
   /// Bytes of the prepared blocks of one dispatch, or of what takes their place.
   var recordByteCount: Int {
-    guard form == .chunk else { return 0 }
+    guard form == .chunk else {
+      return tile.widensKeys
+        ? sequencesAtOnce * headsAtOnce * tokensAtOnce * Self.wideBytes(request) : 0
+    }
     let perBlock = Self.recordBytes(request, tile)
     // Without records a part leaves one number, what its decays make together.
     if perBlock == 0 {
@@ -171,6 +184,8 @@ struct LinearAttentionCutter {
         sequences: sequences, tokens: tokens, flags: flags, parts: partCount,
         blocksPerPart: perPart)
     }
+    // Where the state stays, tokens meet it one by one.
+    let takesPasses = tile.tokensPerPass > 1 && phase != .noUpdate
     func passes(_ options: LinearAttentionOptionBits, columns: Int) -> [Dispatch] {
       let tiles = ceilingDivide(columns, tile.columnsPerWorkgroup)
       let isOnes = options.contains(.ones)
@@ -180,9 +195,7 @@ struct LinearAttentionCutter {
         return [dispatch(Self.stepShader, options, x: tiles, z: sequences.count, flags: flags)]
       }
       guard form == .chunk else {
-        // Where the state stays, tokens meet it one by one.
-        let passes = tile.tokensPerPass > 1 && !options.contains(.noUpdate)
-        let shader = passes ? Self.passShader : recurrentShader
+        let shader = takesPasses ? Self.passShader : recurrentShader
         return [dispatch(shader, options, x: tiles, z: sequences.count, flags: flags)]
       }
       let z = sequences.count * partCount
@@ -208,6 +221,12 @@ struct LinearAttentionCutter {
     if form == .chunk, let prepareShader {
       dispatches.append(
         dispatch(prepareShader, shared, x: perPart * partCount, z: sequences.count))
+    }
+    if form == .recurrent, takesPasses, tile.widensKeys {
+      dispatches.append(
+        dispatch(
+          Self.widenShader, options.intersection([.starts, .noOutput]),
+          x: ceilingDivide(tokens.count, Self.tokensPerWidening), z: sequences.count))
     }
     if normalizes || request.normalizer != .none {
       dispatches += passes(shared.union(.ones), columns: 1)

@@ -63,6 +63,7 @@ extension LinearAttentionPlan {
     if own.workgroupSize == found.tile.workgroupSize {
       (tile.sharingLanes, tile.tokensAhead) = (found.tile.sharingLanes, found.tile.tokensAhead)
       tile.tokensPerPass = found.tile.tokensPerPass
+      tile.widensKeys = found.tile.widensKeys
     }
     let line = "\(own.form.rawValue) \(own.path.rawValue): \(entry.provenance)"
     return ((own.form, own.path, tile, [line]), line)
@@ -191,10 +192,14 @@ extension LinearAttentionPlan {
     let isSoftware = device.kind == .cpu
     let size = isSoftware ? device.subgroupSize : 64
     let hasFewLanes = size <= 8
-    let passes = isSoftware && takesPasses(request)
+    let passes =
+      isSoftware && takesPasses(request)
+      && shaderRefusal(LinearAttentionCutter.passShader, device) == nil
     let decaysKeys = request.operands.contains(.keyDecay)
     // 16 bits must be converted: of two columns that makes more code of 128 channels than a processor keeps at hand.
-    let isLongCode = request.elementType != .f32 && request.keyHeadSize > 64
+    let widensKeys =
+      passes && request.elementType != .f32 && request.keyHeadSize % 8 == 0 && request.isAligned
+    let isLongCode = request.elementType != .f32 && request.keyHeadSize > 64 && !widensKeys
     let sharesColumns =
       isSoftware && passes != hasFewLanes && decaysKeys && request.valueHeadSize >= size * 2
       && !(passes && isLongCode)
@@ -209,6 +214,7 @@ extension LinearAttentionPlan {
         hasFewLanes || sharesColumns || decaysKeys && isLongCode || request.keyHeadSize > 128
       tile.tokensPerPass = min(isLong ? 2 : 4, max(request.longestSequence, 1))
       tile.tokensAhead = tile.tokensPerPass + 2
+      tile.widensKeys = widensKeys
     } else {
       tile.tokensAhead = hasFewLanes ? 0 : 2
     }

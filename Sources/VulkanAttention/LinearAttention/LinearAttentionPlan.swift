@@ -189,7 +189,10 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       } else {
         constants["SHARING_LANES"] = UInt32(tile.sharingLanes)
         constants["TOKENS_AHEAD"] = UInt32(tile.tokensAhead)
-        constants["TOKENS"] = UInt32(tile.tokensPerPass)
+        constants["TOKENS"] = UInt32(
+          stage.shaderName == LinearAttentionCutter.widenShader
+            ? LinearAttentionCutter.tokensPerWidening : tile.tokensPerPass)
+        constants["WIDE_KEYS"] = tile.widensKeys ? 1 : 0
       }
     }
     // A shader keeps those that it reads.
@@ -221,6 +224,8 @@ public struct LinearAttentionTile: Sendable, Hashable {
   var tokensAhead = 0
   /// Tokens that one pass over the state takes; 1 where they go one by one.
   var tokensPerPass = 1
+  /// Whether q and k become f32 before a pass.
+  var widensKeys = false
   /// Whether a block's record is read while the one before is at work.
   var readsAhead = false
   /// What is beside on matrix units.

@@ -89,6 +89,31 @@ struct LinearAttentionKernelTests {
     }
   }
 
+  /// On a processor q and k of 16 bits become f32 first: heads that share keys, cut anywhere, rows that no whole vectors
+  /// make, packed sequences, normalisers.
+  @Test(arguments: zip([ElementType.f16, .bf16], [40, 64]))
+  func halvesBecomeWide(_ type: ElementType, _ channels: Int) async throws {
+    for isPacked in [false, true] {
+      var problem = LinearProblem(
+        try LinearAttentionRequest(
+          batchSize: isPacked ? 1 : 2, tokens: 150, keyHeads: 2, valueHeads: 6,
+          keyHeadSize: channels, valueHeadSize: 40, elementType: type, valueType: .f32,
+          outputType: .f32, gateType: type, normalizer: .retention,
+          packedSequences: isPacked ? 3 : nil,
+          operands: [.keyDecay, .initialState, .initialSum, .finalState])
+      ).rounded()
+      if isPacked { problem.integers[.sequenceStarts] = [0, 70, 71, 150] }
+      // Four heads of six, some tokens.
+      let plan = try LinearWay.recurrentRow.plan(problem.request, on: device.capabilities) {
+        $0.recordBytes = 4 * 64 * channels * 8
+      }
+      if device.capabilities.kind == .cpu {
+        #expect(plan.tile.widensKeys && plan.pieces.contains { $0[0].heads.lowerBound == 4 })
+      }
+      expectReference(try await problem.run(plan, on: device), problem, "\(isPacked)")
+    }
+  }
+
   /// What a pass looks at beside its tokens must not reach the state: the token behind a reset may be anything.
   @Test func nothingOfTheNextSequence() async throws {
     var problem = LinearProblem(

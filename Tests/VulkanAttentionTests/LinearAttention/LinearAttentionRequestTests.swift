@@ -210,10 +210,17 @@ import Testing
     #expect(many.sharingLanes == 16 && many.columns == 2)
     #expect(many.tokensPerPass == 2 && many.tokensAhead == 4)
     #expect(try tile(128, [.keyDecay], on: software).columns == 2)
-    // More code than a processor's cache of instructions would hold.
+    #expect(!many.widensKeys)
     let manyHalves = try tile(128, [.keyDecay], type: .f16, on: software)
-    #expect(manyHalves.columns == 1 && manyHalves.tokensPerPass == 2)
-    #expect(try tile(64, [.keyDecay], type: .f16, on: software).columns == 2)
+    #expect(manyHalves.columns == 2 && manyHalves.tokensPerPass == 2 && manyHalves.widensKeys)
+    // Converted where it is used, that is more code than a processor's cache of instructions would hold.
+    let oddHalves = try tile(132, [.keyDecay], type: .f16, on: software)
+    #expect(oddHalves.columns == 1 && oddHalves.tokensPerPass == 2 && !oddHalves.widensKeys)
+    #expect(try tile(60, [.keyDecay], type: .f16, on: software).columns == 2)
+    var plain = software
+    plain.features.remove(.int16)
+    let words = try tile(64, [.keyDecay], type: .f16, on: plain)
+    #expect(words.tokensPerPass == 1 && !words.widensKeys)
     let manyErased = try tile(64, [.keyDecay], erases: true, on: software)
     #expect(manyErased.sharingLanes == 16 && manyErased.columns == 1)
     #expect(manyErased.tokensPerPass == 1 && manyErased.tokensAhead == 2)
@@ -275,7 +282,7 @@ import Testing
       ("blocksPerPart", MemoryLayout<Constants>.offset(of: \.blocksPerPart), "uint"),
     ]
     let shaders = ShaderBinary.all.filter { $0.name.hasPrefix("linear_") && $0.isCompiled }
-    #expect(shaders.count == 17)
+    #expect(shaders.count == 18)
     for shader in shaders {
       #expect(shader.pushConstants.map(\.name) == fields.map(\.name))
       for (member, field) in zip(shader.pushConstants, fields) {

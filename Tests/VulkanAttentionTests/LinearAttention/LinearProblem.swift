@@ -47,7 +47,7 @@ struct LinearProblem: Sendable {
     }
   }
 
-  /// The same with what its types hold of q, k, v, z and the operands that are keys.
+  /// The same with what its types hold of q, k, v, z and the operands that are keys or gates.
   func rounded() -> LinearProblem {
     var problem = self
     func round(_ values: [Float], _ type: ElementType) -> [Float] {
@@ -59,6 +59,12 @@ struct LinearProblem: Sendable {
     problem.numbers[.outputGate] = numbers[.outputGate].map { round($0, request.valueType) }
     for operand in [LinearAttentionOperand.eraseKeys, .lowRankA, .lowRankB] {
       problem.numbers[operand] = numbers[operand].map { round($0, request.elementType) }
+    }
+    let gates: [LinearAttentionOperand] = [
+      .decay, .keyDecay, .valueDecay, .beta, .eraseGates, .writeGates, .timeStep,
+    ]
+    for operand in gates {
+      problem.numbers[operand] = numbers[operand].map { round($0, request.gateType) }
     }
     return problem
   }
