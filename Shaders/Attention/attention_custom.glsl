@@ -58,7 +58,7 @@ float customFloat(const uint type, const uint place, int index) {
 }
 
 int customInteger(const uint place, int index) {
-  const int value = IntReference(customAddress(place, index, 4)).value;
+  const int value = IntegerReference(customAddress(place, index, 4)).value;
   return customIsInside(place, index) ? value : 0;
 }
 

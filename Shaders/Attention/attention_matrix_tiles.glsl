@@ -18,6 +18,7 @@
 
 #include "attention_options.glsl"
 #include "../Common/fragment_loops.glsl"
+#include "../Common/half_units.glsl"
 
 layout(constant_id = 5) const uint FRAGMENT_M = 16;
 layout(constant_id = 6) const uint FRAGMENT_N = 16;
@@ -158,35 +159,9 @@ const bool TILES_SCALED = ((KEY_TYPE ^ ELEMENT_F16) | (VALUE_TYPE ^ ELEMENT_F16)
 // Of this subgroup's q, of the tiles of k and v; 0 where they are f16.
 int queryExponent, keyExponent, valueExponent;
 
-/// 2^e for -126 <= e <= 127.
-float powerOfTwo(int exponent) {
-  return uintBitsToFloat(uint(exponent + 127) << 23);
-}
-
 /// The power of two that brings numbers up to one, given as bits, to the top of f16's range.
 int scaleExponent(uint greatest) {
-  return min(14 - (int(greatest >> 23) - 127), 100);
-}
-
-/// The bits of the greatest finite number of 8 bf16, as f32.
-uint greatestOf(uvec4 words) {
-  uint greatest = 0;
-  [[unroll]] for (uint w = 0; w < 4; ++w) {
-    const uint low = words[w] << 16 & 0x7fffffffu;
-    const uint high = words[w] & 0x7fff0000u;
-    if (low < 0x7f800000u) { greatest = max(greatest, low); }
-    if (high < 0x7f800000u) { greatest = max(greatest, high); }
-  }
-  return greatest;
-}
-
-/// bf16 times a power of two as f16.
-uvec4 scaledHalves(uvec4 words, int exponent) {
-  const float scale = powerOfTwo(exponent);
-  [[unroll]] for (uint w = 0; w < 4; ++w) {
-    words[w] = packHalf2x16(unpackElements(ELEMENT_BF16, words[w]) * scale);
-  }
-  return words;
+  return min(14 - exponentOf(uintBitsToFloat(greatest)), 100);
 }
 
 /// The greatest number of the subgroup, as bits of what is not negative.
@@ -279,11 +254,6 @@ void findTileExponents(uint firstKey, uint parity) {
   barrier();
   if (KEYS_SCALED) { keyExponent = scaleExponent(tileMaxima[parity * 2]); }
   if (VALUES_SCALED) { valueExponent = VALUE_IS_KEY ? keyExponent : scaleExponent(tileMaxima[parity * 2 + 1]); }
-}
-
-/// The sign bit of each half of each word is set where that f16 is inf or NaN.
-uvec4 nonFiniteHalves(uvec4 words) {
-  return ((words & 0x7c007c00u) + 0x04000400u) & 0x80008000u;
 }
 
 /// Puts a unit of v into its tile, without what is not finite; that is noted.

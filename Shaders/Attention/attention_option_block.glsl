@@ -149,7 +149,6 @@ const uint OPTION_SCALARS = 26;
 
 #define OPTION_BLOCK OptionBlock(p.options)
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer IntReference { int value; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer AddressPairReference {
   uint64_t key, value;
 };
@@ -166,7 +165,7 @@ uint64_t tensorIndex(const uint tensor, uint token) {
 }
 
 int loadInt(const uint tensor, uint64_t index) {
-  return IntReference(tensorAddress(tensor) + index * 4ul).value;
+  return IntegerReference(tensorAddress(tensor) + index * 4ul).value;
 }
 
 float loadFloat(const uint tensor, uint64_t index) {
@@ -177,7 +176,7 @@ float loadFloat(const uint tensor, uint64_t index) {
 /// uniform addresses also where a condition says no, so what is missing is looked for in the block itself.
 int loadOptionalInt(const uint tensor, uint64_t index, int otherwise) {
   const uint64_t address = tensorAddress(tensor);
-  const int value = IntReference(address == 0ul ? p.options : address + index * 4ul).value;
+  const int value = IntegerReference(address == 0ul ? p.options : address + index * 4ul).value;
   return address == 0ul ? otherwise : value;
 }
 

@@ -53,7 +53,6 @@ layout(push_constant, scalar) uniform AttentionPackPush {
   uint reserved;
 } p;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer StartReference { int value; };
 
 void main() {
   const uint octets = (CHANNELS + 7) / 8;
@@ -73,8 +72,8 @@ void main() {
   uint firstToken = 0;
   uint firstBlock = 0;
   if (PACKED_SEQUENCES) {
-    const int start = clamp(StartReference(p.starts + batch * 4).value, 0, int(p.totalTokens));
-    const int end = clamp(StartReference(p.starts + batch * 4 + 4).value, start, int(p.totalTokens));
+    const int start = clamp(IntegerReference(p.starts + batch * 4).value, 0, int(p.totalTokens));
+    const int end = clamp(IntegerReference(p.starts + batch * 4 + 4).value, start, int(p.totalTokens));
     tokens = min(uint(end - start), p.tokens);
     firstToken = uint(start);
     firstBlock = uint(start) / KEYS_PER_BLOCK + batch;

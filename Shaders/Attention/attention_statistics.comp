@@ -140,7 +140,7 @@ void walkRows(uint tile) {
     [[unroll]] for (uint r = 0; r < BLOCK; r++) {
       uint token = min(first + r, max(end, 1) - 1);
       if (STATISTIC == PROBABILITIES) {
-        token = uint(clamp(IntReference(p.v + token * 4ul).value, 0, int(queryTokens) - 1));
+        token = uint(clamp(IntegerReference(p.v + token * 4ul).value, 0, int(queryTokens) - 1));
       }
       rows[r] = openStatisticRow(token);
       queries[r] = queryAddress(token);

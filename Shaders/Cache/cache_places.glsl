@@ -13,7 +13,6 @@ const uint CACHE_CONTIGUOUS = 0;
 const uint CACHE_RING = 1;
 const uint CACHE_PAGED = 2;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer IntegerReference { int value; };
 
 struct CachePlace {
   uint block;   // a sequence, or a page

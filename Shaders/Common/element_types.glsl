@@ -22,6 +22,7 @@ const uint ELEMENT_BF16 = 2;
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer WordPairReference { uvec2 value; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer LongReference { uint64_t value; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer WordReference { uint value; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer IntegerReference { int value; };
 layout(buffer_reference, scalar, buffer_reference_align = 2) buffer HalfWordReference { uint16_t value; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) buffer WordQuadReference { uvec4 value; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer FloatReference { float value; };

@@ -21,7 +21,6 @@ layout(constant_id = 2) const uint OUTPUT_TYPE = 0;
 layout(constant_id = 3) const bool ALIGNED = true;
 layout(constant_id = 4) const uint TABLES = 1;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer NumberReference { int value; };
 
 // 88 bytes.
 layout(push_constant, scalar) uniform EmbedPush {
@@ -36,7 +35,7 @@ layout(push_constant, scalar) uniform EmbedPush {
 } p;
 
 vec4 entry(uint64_t table, uint64_t numbers, uint entries, uint64_t row, uint channel) {
-  const int number = NumberReference(numbers + row * 4).value;
+  const int number = IntegerReference(numbers + row * 4).value;
   const bool exists = number >= 0 && uint(number) < entries;
   const uint64_t place = table + uint64_t(exists ? uint(number) : 0) * weightRowBytes(WEIGHT_FORMAT, p.channels);
   const vec4 numbersOfRow = loadWeights4(WEIGHT_FORMAT, ALIGNED, place, channel, p.channels);

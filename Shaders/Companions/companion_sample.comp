@@ -29,7 +29,6 @@ layout(constant_id = 2) const bool DRAWS = false;   // false: the largest logit
 layout(constant_id = 3) const bool CUTS_COUNT = false;
 layout(constant_id = 4) const bool CUTS_MASS = false;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) buffer TokenReference { int value; };
 
 // 48 bytes.
 layout(push_constant, scalar) uniform SamplePush {
@@ -195,6 +194,6 @@ void main() {
   const float winner = -workgroupMax(found == 0x7fffffff ? -INFINITY : -float(found));
   const float fallback = workgroupMax(float(lastKept));
   if (gl_LocalInvocationID.x == 0) {
-    TokenReference(p.tokens + uint64_t(row) * 4).value = int(winner < INFINITY ? winner : fallback);
+    IntegerReference(p.tokens + uint64_t(row) * 4).value = int(winner < INFINITY ? winner : fallback);
   }
 }

@@ -78,7 +78,7 @@ const uint NO_SLOT = 0xffffffffu;
 /// The first page of the sequence in the list of pages.
 int firstPage() {
   return clamp(
-    IntReference(DECODE_BLOCK.pageStarts + batch * 4ul).value, 0, int(DECODE_BLOCK.pageIndexCount));
+    IntegerReference(DECODE_BLOCK.pageStarts + batch * 4ul).value, 0, int(DECODE_BLOCK.pageIndexCount));
 }
 
 /// The keys that the sequence can have by its places in the cache.
@@ -87,7 +87,7 @@ uint heldKeys() {
   if (ARRANGEMENT == CACHE_RING) { return 0x3fffffffu; }
   const int first = firstPage();
   const int end = clamp(
-    IntReference(DECODE_BLOCK.pageStarts + (batch + 1) * 4ul).value, first,
+    IntegerReference(DECODE_BLOCK.pageStarts + (batch + 1) * 4ul).value, first,
     int(DECODE_BLOCK.pageIndexCount));
   // Pages that a device list names may be any number; the product must not wrap.
   return min(uint(end - first), 0x3fffffffu / PAGE_SIZE) * PAGE_SIZE;

@@ -15,6 +15,7 @@
 
 #include "decode_interface.glsl"
 #include "../Common/fragment_loops.glsl"
+#include "../Common/half_units.glsl"
 
 layout(constant_id = 5) const uint ROW_FRAGMENTS = 1;
 layout(constant_id = 22) const uint SUBGROUP_SIZE = 32;
@@ -169,11 +170,6 @@ void fetchValues(uint firstKey) {
     const uint unit = i * gl_WorkGroupSize.x + gl_LocalInvocationIndex;
     fetchedV[i] = loadValueUnit(firstKey + unit / VALUE_UNITS, unit % VALUE_UNITS);
   }
-}
-
-/// The sign bit of each half of each word is set where that f16 is inf or NaN.
-uvec4 nonFiniteHalves(uvec4 words) {
-  return ((words & 0x7c007c00u) + 0x04000400u) & 0x80008000u;
 }
 
 /// A unit of values without what is not finite; that is noted.

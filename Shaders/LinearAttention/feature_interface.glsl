@@ -53,12 +53,11 @@ layout(push_constant, scalar) uniform FeatureMapPush {
   uint reserved;
 } p;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer StartReference { int value; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer PairReference { vec2 value; };
 
 /// Where a packed sequence begins, within the tensors whatever the memory says.
 uint sequenceStart(uint index) {
-  return uint(clamp(StartReference(p.starts + uint64_t(index) * 4).value, 0, int(p.tokens)));
+  return uint(clamp(IntegerReference(p.starts + uint64_t(index) * 4).value, 0, int(p.tokens)));
 }
 
 struct TokenPlace {

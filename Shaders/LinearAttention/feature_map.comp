@@ -90,7 +90,7 @@ void mapFeatures() {
     [[unroll]] for (uint i = 0; i < 4; i++) { y[i] = taylorFeature(source, min(feature + i, FEATURES - 1)); }
   } else if (MAP == MAP_COS_FORMER) {
     const int position = HAS_POSITIONS
-      ? StartReference(p.positions + uint64_t(row) * 4).value : int(place.position);
+      ? IntegerReference(p.positions + uint64_t(row) * 4).value : int(place.position);
     const vec2 turn = turned(p.frequency, position);
     [[unroll]] for (uint i = 0; i < 4; i++) {
       const uint f = min(feature + i, FEATURES - 1);

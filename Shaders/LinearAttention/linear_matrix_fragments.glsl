@@ -1,4 +1,4 @@
-// What both kernels of prepared blocks share: fragments, powers of two, numbers as two f16.
+// What both kernels of prepared blocks share: fragments, numbers as two f16.
 
 #ifndef LINEAR_MATRIX_FRAGMENTS_GLSL
 #define LINEAR_MATRIX_FRAGMENTS_GLSL
@@ -12,6 +12,7 @@
 
 #include "linear_matrix_records.glsl"
 #include "../Common/fragment_loops.glsl"
+#include "../Common/half_units.glsl"
 
 const uint SUBGROUPS = BLOCK_ROWS / FRAGMENT_M;
 
@@ -26,16 +27,6 @@ const int COLUMN_MAJOR = gl_CooperativeMatrixLayoutColumnMajor;
 
 uint lane, subgroup;
 uint64_t record;  // of the block
-
-/// The greatest power of two that is at most x, x finite and more than 0, as an exponent; -127 for 0.
-int exponentOf(float x) {
-  return int(floatBitsToUint(x) >> 23) - 127;
-}
-
-/// 2^e for -126 <= e <= 127.
-float powerOfTwo(int exponent) {
-  return uintBitsToFloat(uint(exponent + 127) << 23);
-}
 
 /// The power of two that brings numbers up to one, given as bits, to the top of f16's range. What makes the state has a
 /// limit by which powers of its products cannot pass f32's range.

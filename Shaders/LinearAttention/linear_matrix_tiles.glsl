@@ -14,6 +14,7 @@
 
 #include "linear_interface.glsl"
 #include "../Common/fragment_loops.glsl"
+#include "../Common/half_units.glsl"
 
 layout(constant_id = 10) const uint FRAGMENT_M = 16;
 layout(constant_id = 11) const uint FRAGMENT_N = 16;
@@ -103,16 +104,6 @@ float headDecay;    // log2
 bool clearsAlways;  // the head's decay leaves nothing
 Walk queries, keys, values, outputs, decays, timeSteps, strengths, ids, outputGates, denominators;
 bool valuesAligned, outputsAligned, outputGatesAligned;
-
-/// The greatest power of two that is at most x, x finite and more than 0, as an exponent; -127 for 0.
-int exponentOf(float x) {
-  return int(floatBitsToUint(x) >> 23) - 127;
-}
-
-/// 2^e for -126 <= e <= 127.
-float powerOfTwo(int exponent) {
-  return uintBitsToFloat(uint(exponent + 127) << 23);
-}
 
 // --- Decays ----------------------------------------------------------------------------------------------
 
@@ -249,16 +240,6 @@ uvec4 loadUnit(Walk walk, uint t, uint channel, const uint size, bool isAligned)
   return t < chunkTokens ? words : uvec4(0);
 }
 
-/// bf16 times a power of two as f16.
-uvec4 scaledHalves(uvec4 words, int exponent) {
-  const float scale = powerOfTwo(exponent);
-  UNROLL for (uint w = 0; w < 4; ++w) {
-    const vec2 pair = vec2(uintBitsToFloat(words[w] << 16), uintBitsToFloat(words[w] & 0xffff0000u));
-    words[w] = packHalf2x16(pair * scale);
-  }
-  return words;
-}
-
 uvec4 loadKeyUnit(Walk walk, uint t, uint unit, int exponent) {
   const uvec4 words = loadUnit(walk, t, unit * 8, KEY_CHANNELS, ALIGNED);
   return KEYS_SCALED ? scaledHalves(words, exponent) : words;
@@ -277,18 +258,6 @@ uvec4 loadValueUnit(uint t, uint unit) {
 /// range when it is multiplied like their products, nor so small that powers of two could.
 int tensorExponent(uint greatest) {
   return clamp(14 - exponentOf(uintBitsToFloat(greatest)), -35, 24);
-}
-
-/// The bits of the greatest finite number of 8 bf16, as f32.
-uint greatestOf(uvec4 words) {
-  uint greatest = 0;
-  UNROLL for (uint w = 0; w < 4; ++w) {
-    const uint low = words[w] << 16 & 0x7fffffffu;
-    const uint high = words[w] & 0x7fff0000u;
-    if (low < 0x7f800000u) { greatest = max(greatest, low); }
-    if (high < 0x7f800000u) { greatest = max(greatest, high); }
-  }
-  return greatest;
 }
 
 /// Finds the exponents of the chunk's q, k and v. Loads them for it, and again when they are staged: then they are
@@ -322,11 +291,6 @@ void findExponents(uint parity) {
     keyExponent = tensorExponent(tensorMaxima[parity * 3 + 1]);
   }
   if (VALUES_SCALED) { valueExponent = tensorExponent(tensorMaxima[parity * 3 + 2]); }
-}
-
-/// The sign bit of each half of each word is set where that f16 is inf or NaN.
-uvec4 nonFiniteHalves(uvec4 words) {
-  return ((words & 0x7c007c00u) + 0x04000400u) & 0x80008000u;
 }
 
 void stageKeys() {

@@ -419,15 +419,13 @@ void main() {
     }
   }
 
-  // One after the other in a loop, so that drivers compile it once.
-  uint64_t destinations[2] = uint64_t[2](0ul, 0ul);
+  uint64_t first = 0ul;
+  uint64_t second = 0ul;
   if (isAlone) {
-    if ((p.flags & FLAG_TO_CARRY) != 0) { destinations[0] = carry; }
-    if ((p.flags & FLAG_STORES) != 0) { destinations[1] = stateAddress(SLOT_FINAL_STATE); }
+    if ((p.flags & FLAG_TO_CARRY) != 0) { first = carry; }
+    if ((p.flags & FLAG_STORES) != 0) { second = stateAddress(SLOT_FINAL_STATE); }
   } else if (!READS) {
-    destinations[0] = partState;
+    first = partState;
   }
-  [[dont_unroll]] for (uint i = 0; i < 2; ++i) {
-    if (destinations[i] != 0) { storeState(destinations[i]); }
-  }
+  storeStates(first, second);
 }

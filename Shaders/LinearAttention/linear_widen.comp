@@ -25,8 +25,6 @@
 
 layout(constant_id = 10) const uint TOKENS = 16;
 
-layout(buffer_reference, scalar, buffer_reference_align = 8) buffer PairReference { uint64_t value; };
-
 const uint LANES = gl_WorkGroupSize.x;
 const uint PAIRS = KEY_CHANNELS / 2;
 
@@ -50,20 +48,19 @@ void widen(uint64_t source, uint64_t place) {
     const vec2 numbers = unpackElements(KEY_TYPE, loadPairs(source, first));
     const uint own = first + gl_SubgroupInvocationID;
     if (first + LANES <= PAIRS || own < PAIRS) {
-      PairReference(place + own * 8).value = joined(floatBitsToUint(numbers.x), floatBitsToUint(numbers.y));
+      LongReference(place + own * 8).value = joined(floatBitsToUint(numbers.x), floatBitsToUint(numbers.y));
     }
   }
 }
 
 void main() {
   openSequence(gl_WorkGroupID.z + p.firstSequence, gl_WorkGroupID.y + p.firstHead);
-  if (gl_WorkGroupID.y != wideHead()) { return; }
   const uint begin = tokenBegin + gl_WorkGroupID.x * TOKENS;
   const uint end = sameForAll(min(begin + TOKENS, tokenEnd));
   const Walk q = openSharedWalk(!HAS(OPTION_NO_OUTPUT), SLOT_Q, KEY_TYPE, begin, 1, keyHead);
   const Walk k = openSharedWalk(true, SLOT_K, KEY_TYPE, begin, 1, keyHead);
   uint token = begin;
-  if (token < end) {
+  if (gl_WorkGroupID.y == wideHead() && token < end) {
     // Tested at its end: the software driver would run the body once more for nothing, at no address.
     for (;;) {
       const uint behind = sameForAll(token) - begin;

@@ -82,8 +82,8 @@ vec4 source4(uint head, uint channel) {
   return GATE != 0 && GATES_BEFORE ? x * gate4(head, channel) : x;
 }
 
-/// The number of channels from this one to the head's last, as far as there are four.
-vec4 isThere(uint channel) {
+/// 1 for each of the four channels from this one on that the head has, else 0.
+vec4 channelMask(uint channel) {
   return vec4(lessThan(uvec4(channel) + uvec4(0, 1, 2, 3), uvec4(CHANNELS)));
 }
 
@@ -113,7 +113,7 @@ void main() {
   for (uint quad = lane; quad < GROUP_QUADS; quad += share) {
     const uint channel = quad % QUADS * 4;
     vec4 x = source4(firstHead + quad / QUADS, channel);
-    if (IS_LAYER) { x = (x - mean) * isThere(channel); }
+    if (IS_LAYER) { x = (x - mean) * channelMask(channel); }
     squares += dot(x, x);
   }
   const float variance = rowSum(squares) / float(GROUP_CHANNELS) + p.epsilon;

@@ -56,7 +56,6 @@ layout(push_constant, scalar) uniform ShortConvolutionPush {
   uint stateCount;
 } p;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer IndexReference { int value; };
 
 uint channel;   // the first of four
 uint first;     // of the sequence's tokens
@@ -65,7 +64,7 @@ uint batch;
 uint64_t initialState;  // of this sequence, or 0
 
 uint sequenceStart(uint index) {
-  return uint(clamp(IndexReference(p.starts + uint64_t(index) * 4).value, 0, int(p.tokens)));
+  return uint(clamp(IntegerReference(p.starts + uint64_t(index) * 4).value, 0, int(p.tokens)));
 }
 
 /// Four channels of a token of the sequence.
@@ -149,7 +148,7 @@ void main() {
   first = PACKED ? sequenceStart(sequence) : 0;
   count = PACKED ? max(first, sequenceStart(sequence + 1)) - first : p.tokens;
   batch = PACKED ? 0 : sequence;
-  int slot = p.slots == 0 ? int(sequence) : IndexReference(p.slots + uint64_t(sequence) * 4).value;
+  int slot = p.slots == 0 ? int(sequence) : IntegerReference(p.slots + uint64_t(sequence) * 4).value;
   const bool hasSlot = slot >= 0 && uint(slot) < p.stateCount;
   slot = hasSlot ? slot : 0;
   const uint64_t place = uint64_t(slot) * (CHANNELS * HISTORY * 4);

@@ -39,7 +39,6 @@ layout(push_constant, scalar) uniform XPosPush {
   int origin;   // where nothing grows
 } p;
 
-layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer PositionReference { int value; };
 
 void main() {
   const uint rest = CHANNELS - 2 * PAIRS;
@@ -62,7 +61,7 @@ void main() {
   const uint high = turns ? INTERLEAVED ? 2 * pair + 1 : pair + PAIRS : min(behind + 1, CHANNELS - 1);
   const float x = loadElement(SOURCE_TYPE, source + low * elementBytes(SOURCE_TYPE));
   const float y = loadElement(SOURCE_TYPE, source + high * elementBytes(SOURCE_TYPE));
-  const int position = PositionReference(p.positions + uint64_t(token) * 4).value;
+  const int position = IntegerReference(p.positions + uint64_t(token) * 4).value;
   const float rate = FloatReference(p.rates + uint64_t(pair) * 4).value;
   const vec2 turn = turnedPair(p.frequencies, pair, position) * exp2(float(position - p.origin) * rate);
   const float turnedX = turns ? x * turn.x - y * turn.y : x;

@@ -68,6 +68,7 @@ import VulkanAttention
     let old = [
       peer("attention/f32/B1-S512-T512", "PyTorch", 100),
       peer("attention/f32/B1-S512-T512", "PyTorch", 50, path: "subgroup"),
+      peer("attention/f32/B1-S2048", "PyTorch", 50, path: "subgroup"),
     ].joined(separator: ", ")
     let new = [
       peer("attention/f32/B1-S512-T512", "PyTorch", 2),

@@ -268,7 +268,7 @@ struct BenchCommand: AsyncParsableCommand {
     }
     let all: [BenchmarkWorkload] =
       if quick {
-        subject == .all || !selection.filter.isEmpty ? BenchmarkWorkload.quick : quickOfFamily
+        subject == .all || !selection.filter.isEmpty ? BenchmarkWorkload.quick : quickOfEveryFamily
       } else if full || !selection.filter.isEmpty || list {
         BenchmarkWorkload.full
       } else {
@@ -289,8 +289,8 @@ struct BenchCommand: AsyncParsableCommand {
     return chosen
   }
 
-  /// The workloads of a quick look at one family.
-  private var quickOfFamily: [BenchmarkWorkload] {
+  /// The workloads of a quick look at each family.
+  private var quickOfEveryFamily: [BenchmarkWorkload] {
     AttentionWorkload.quick.map { BenchmarkWorkload($0) }
       + DecodeWorkload.quick.map { BenchmarkWorkload($0) }
       + LinearAttentionWorkload.quick.map { BenchmarkWorkload($0) }
@@ -305,10 +305,7 @@ struct BenchCommand: AsyncParsableCommand {
       case .linear:
         (model.isEmpty ? [.lightning] : model).flatMap { model in
           (type.isEmpty ? [.f32] : type).map { type in
-            BenchmarkWorkload(
-              LinearAttentionWorkload(
-                model, batch: shape.batchSize, tokens: shape.queryTokens,
-                heads: shape.queryHeads, headSize: shape.headSize, type))
+            BenchmarkWorkload(LinearAttentionWorkload(model, shape, type))
           }
         }
       case .attention, .custom, .all, .host, nil:

@@ -14,7 +14,7 @@ struct DecodePlanReport {
   ///   - fixedSplit: keys of a split of the fixed mode; nil for the lean mode.
   ///   - explains: whether the cuts of other libraries are shown as well.
   init(
-    _ shape: AttentionShape, _ type: ElementType, lengths: [Int], path: AttentionPath?,
+    _ shape: AttentionShape, _ type: ElementType, lengths: [Int], path: AttentionPathChoice,
     fixedSplit: Int?, explains: Bool, device: DeviceCapabilities, tuning: Tuning
   ) throws(AttentionError) {
     var shape = shape
@@ -24,7 +24,7 @@ struct DecodePlanReport {
     }
     workload = DecodeWorkload(shape, type, lengths: lengths.isEmpty ? nil : lengths)
     plan = try DecodePlan(
-      workload.request(), device: device, path: path,
+      workload.request(), device: device, path: path.path, tile: path.tile,
       mode: fixedSplit.map { .fixed(tokensPerSplit: $0) }, tuning: tuning)
     schedule = try plan.schedule(lengths: workload.lengths)
     self.device = device

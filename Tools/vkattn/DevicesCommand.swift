@@ -36,9 +36,6 @@ struct DevicesCommand: AsyncParsableCommand {
 }
 
 extension DeviceCapabilities {
-  /// The required features that are not there.
-  private var missing: [Feature] { Self.requiredFeatures.filter { !has($0) } }
-
   private var sortedFeatures: [Feature] { Feature.allCases.filter(has) }
 
   /// The device in some lines for people.
@@ -72,8 +69,8 @@ extension DeviceCapabilities {
       ("matrices", shapes.isEmpty ? "none" : shapes.joined(separator: ", ")),
       (
         "usable",
-        missing.isEmpty
-          ? "yes" : "no: lacks \(missing.map(\.rawValue).joined(separator: ", "))"
+        missingRequiredFeatures.isEmpty
+          ? "yes" : "no: lacks \(missingRequiredFeatures.map(\.rawValue).joined(separator: ", "))"
       ),
     ]
     return ["\(index)  \(name)"]
@@ -86,8 +83,8 @@ extension DeviceCapabilities {
   fileprivate var json: JSONText {
     [
       "index": .integer(index), "name": .string(name), "kind": .string(kind.rawValue),
-      "usable": .bool(missing.isEmpty),
-      "missing_features": .array(missing.map { .string($0.rawValue) }),
+      "usable": .bool(missingRequiredFeatures.isEmpty),
+      "missing_features": .array(missingRequiredFeatures.map { .string($0.rawValue) }),
       "vendor_id": .integer(Int(vendorID)), "device_id": .integer(Int(deviceID)),
       "device_uuid": .string(deviceUUID), "driver_uuid": .string(driverUUID),
       "driver_name": .string(driverName), "driver_info": .string(driverInfo),

@@ -8,6 +8,8 @@ enum KernelFamily: String, ExpressibleByArgument, CaseIterable {
   case attention
   /// Decode steps over caches.
   case decode
+  /// Linear attention and its gated kin.
+  case linear
 }
 
 /// What `vkattn check` checks.
@@ -150,6 +152,8 @@ extension AttentionPathChoice: ExpressibleByArgument {
 }
 
 extension ElementType: ExpressibleByArgument {}
+
+extension LinearAttentionModel: ExpressibleByArgument {}
 
 extension AttentionShape {
   /// The help of every option that takes a shape.

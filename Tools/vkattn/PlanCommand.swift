@@ -13,6 +13,7 @@ struct PlanCommand: AsyncParsableCommand {
         vkattn plan attention --shape S1024,H8,D64 --type f16 --causal
         vkattn plan attention --shape S1,T4096,H32,G8,D128 --path subgroup
         vkattn plan decode --shape S1,H32,G8,D128 --type f16 --lengths 65536,1024,3000 --explain
+        vkattn plan linear --model gla --shape S4096,H8,D128 --type f16
 
       For decode, B and T are those of the lengths where these are given. --explain shows how well the \
       schedule fills the device by a model that knows no bandwidth, beside the ways in which other \
@@ -33,10 +34,13 @@ struct PlanCommand: AsyncParsableCommand {
 
   @Option(
     help: """
-      Forces a path: auto, row, subgroup, subgroup:N with N heads of batch entries in each workgroup, matrix or \
-      matrix:MxNxK.
+      Forces a path: auto, row, subgroup, matrix, matrix2, matrix:MxNxK and matrix2:MxNxK for fragments of a shape of \
+      your own, or subgroup:N with N heads of batch entries in each workgroup.
       """)
   var path: AttentionPathChoice = .automatic
+
+  @Option(help: "Linear attention: the recurrence (lightning by default).")
+  var model: LinearAttentionModel?
 
   @Option(
     help: ArgumentHelp(
@@ -70,21 +74,36 @@ struct PlanCommand: AsyncParsableCommand {
     if family != .decode, !lengths.isEmpty || fixedSplit != nil || explain {
       throw ValidationError("--lengths, --fixed-split and --explain belong to decode")
     }
+    if family != .attention, causal { throw ValidationError("--causal belongs to attention") }
+    if family != .linear, model != nil { throw ValidationError("--model belongs to linear") }
+    if family == .linear, path.tile != .tuned {
+      throw ValidationError("--path \(path): linear attention takes the path alone")
+    }
   }
 
   func run() async throws {
     let console = Console.current
+    func show(_ json: JSONText, _ lines: [String]) {
+      if self.json {
+        console.print(json.text)
+      } else {
+        for line in lines { console.print(line) }
+      }
+    }
     if family == .decode {
       let capabilities = try device.capabilities()
       let plan = try DecodePlanReport(
-        shape, type, lengths: lengths, path: path.path, fixedSplit: fixedSplit,
+        shape, type, lengths: lengths, path: path, fixedSplit: fixedSplit,
         explains: explain, device: capabilities, tuning: tuning.tuning(for: capabilities))
-      if json {
-        console.print(plan.json.text)
-      } else {
-        for line in plan.lines { console.print(line) }
-      }
-      return
+      return show(plan.json, plan.lines)
+    }
+    if family == .linear {
+      let workload = LinearAttentionWorkload(model ?? .lightning, shape, type)
+      let request = try workload.request()
+      let capabilities = try device.capabilities()
+      let plan = try LinearAttentionPlan(
+        request, device: capabilities, path: path.path, tuning: tuning.tuning(for: capabilities))
+      return show(plan.json(workload, capabilities), plan.lines(workload, capabilities))
     }
     let workload = AttentionWorkload(shape, type, isCausal: causal)
     // The problem first: it is wrong or right on every device.
@@ -92,11 +111,7 @@ struct PlanCommand: AsyncParsableCommand {
     let capabilities = try device.capabilities()
     let plan = try path.plan(
       request, device: capabilities, tuning: tuning.tuning(for: capabilities))
-    if json {
-      console.print(plan.json(workload, capabilities).text)
-    } else {
-      for line in plan.lines(workload, capabilities) { console.print(line) }
-    }
+    show(plan.json(workload, capabilities), plan.lines(workload, capabilities))
   }
 }
 

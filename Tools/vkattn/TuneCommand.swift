@@ -58,15 +58,7 @@ struct TuneCommand: AsyncParsableCommand {
   var causal = false
 
   @Option(
-    help: ArgumentHelp("The recurrence of linear attention with --shape.", valueName: "name"),
-    transform: { text in
-      guard let model = LinearAttentionModel(rawValue: text) else {
-        throw ValidationError(
-          "\"\(text)\" is none of "
-            + LinearAttentionModel.allCases.map(\.rawValue).joined(separator: ", "))
-      }
-      return model
-    })
+    help: ArgumentHelp("The recurrence of linear attention with --shape.", valueName: "name"))
   var model: LinearAttentionModel = .lightning
 
   @Flag(help: "Prints what is kept, for every device.")
@@ -216,10 +208,7 @@ struct TuneCommand: AsyncParsableCommand {
           switch subject {
           case .decode: BenchmarkWorkload(DecodeWorkload(shape, type))
           case .linear:
-            BenchmarkWorkload(
-              LinearAttentionWorkload(
-                model, batch: shape.batchSize, tokens: shape.queryTokens,
-                heads: shape.queryHeads, headSize: shape.headSize, type))
+            BenchmarkWorkload(LinearAttentionWorkload(model, shape, type))
           case .attention, nil:
             BenchmarkWorkload(AttentionWorkload(shape, type, isCausal: causal))
           }

@@ -30,6 +30,17 @@ public struct LinearAttentionWorkload: Sendable, Hashable {
       keyChannels: headSize, valueChannels: headSize, elementType)
   }
 
+  /// A workload of a shape as it is written: B, T = S, G heads of queries and keys, H of values, K = D, V = E.
+  public init(
+    _ model: LinearAttentionModel, _ shape: AttentionShape,
+    _ elementType: VulkanAttention.ElementType
+  ) {
+    self.init(
+      model, batch: shape.batchSize, tokens: shape.queryTokens, keyHeads: shape.keyHeads,
+      valueHeads: shape.queryHeads, keyChannels: shape.headSize, valueChannels: shape.valueHeadSize,
+      elementType)
+  }
+
   /// A workload whose keys and values have heads and channels of their own.
   public init(
     _ model: LinearAttentionModel, batch: Int = 1, tokens: Int, keyHeads: Int, valueHeads: Int,

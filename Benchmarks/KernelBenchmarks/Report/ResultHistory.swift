@@ -94,11 +94,21 @@ public struct ResultHistory: Sendable {
     var order: [[String]] = []
     var kinds: [[String]: [PeerComparison]] = [:]
     var platforms: [String] = []
-    for (row, _) in newestPeers(files) {
+    let newest = newestPeers(files)
+    // Of each kind beside each peer the paths of the newest day: plans take no others any more.
+    var paths: [[String]: (date: String, paths: Set<String>)] = [:]
+    for (row, file) in newest {
+      let key = [kind(of: row.id), name(row)]
+      let last = paths[key]
+      if let last, last.date > file.date { continue }
+      paths[key] = (file.date, (last?.date == file.date ? last?.paths ?? [] : []).union([row.path]))
+    }
+    for (row, file) in newest
+    where paths[[kind(of: row.id), name(row)]]?.paths.contains(row.path) == true {
       let key = [kind(of: row.id), row.path, name(row)]
       if kinds[key] == nil { order.append(key) }
       kinds[key, default: []].append(PeerComparison(row, peer: name(row)))
-      if row.theirs != files[0].contents.device, !platforms.contains(row.theirs) {
+      if row.theirs != file.contents.device, !platforms.contains(row.theirs) {
         platforms.append(row.theirs)
       }
     }
@@ -142,8 +152,13 @@ public struct ResultHistory: Sendable {
   private static func results(_ files: [File]) -> [String] {
     var order: [String] = []
     var newest: [String: (ResultFile.Result, File)] = [:]
+    // What a plan took before the newest day is no figure any more.
+    var newestDates: [String: String] = [:]
     for file in files {
-      for result in file.contents.results {
+      for result in file.contents.results { newestDates[result.id] = file.date }
+    }
+    for file in files {
+      for result in file.contents.results where newestDates[result.id] == file.date {
         let key = "\(result.id) \(result.path) \(result.mode ?? "warm")"
         let last = newest[key]
         if last == nil { order.append(key) }

@@ -54,6 +54,20 @@ extension AttentionError: CustomStringConvertible {
   }
 }
 
+/// Refuses a number outside of a range.
+///
+/// - Throws: `AttentionError.invalidArgument`.
+func checkRange(
+  _ name: String, _ value: Int, _ allowed: ClosedRange<Int>
+) throws(AttentionError) {
+  guard allowed.contains(value) else {
+    throw .invalidArgument(
+      name: name, value: "\(value)",
+      allowed: allowed.count == 1
+        ? "\(allowed.lowerBound)" : "\(allowed.lowerBound) to \(allowed.upperBound)")
+  }
+}
+
 /// Runs `body`, and passes on a failure of the runtime as an attention error.
 func wrappingDeviceErrors<Result>(
   _ body: () throws(VulkanError) -> Result

@@ -110,7 +110,11 @@ extension AttentionPlan {
     let cutter = PieceCutter(
       request, tile: tile, tileCount: tileCount, device: device, budget: budget)
     let copies = Double(request.queryHeads) * Double(request.batchSize)
-    guard cutter.operations(0..<tileCount) * copies / budget <= Double(mostPieces) else {
+    // Whatever the budget, no piece is less than a tile of one head and a step of keys.
+    let steps = Double(ceilingDivide(request.keyTokens, tile.keysPerStep))
+    let count = min(
+      cutter.operations(0..<tileCount) * copies / budget, Double(tileCount) * copies * steps)
+    guard count <= Double(mostPieces) else {
       throw .invalidArgument(
         name: "queryTokens", value: "\(request.queryTokens)",
         allowed: "problems of at most \(mostPieces) submissions, as long as this device may take")

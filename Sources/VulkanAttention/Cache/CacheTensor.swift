@@ -83,18 +83,13 @@ public struct CacheTensor: Sendable, Hashable {
     _ format: CacheFormat, _ arrangement: CacheArrangement, heads: Int, channels: Int,
     strides: TensorStrides? = nil, scaleStrides: TensorStrides? = nil
   ) throws(AttentionError) {
-    func check(_ name: String, _ value: Int, _ allowed: ClosedRange<Int>) throws(AttentionError) {
-      guard allowed.contains(value) else {
-        throw .invalidArgument(
-          name: name, value: "\(value)", allowed: "\(allowed.lowerBound) to \(allowed.upperBound)")
-      }
-    }
     let extents = 1...AttentionMask.largestExtent
-    try check(arrangement.kind == .paged ? "pages" : "sequences", arrangement.blockCount, extents)
-    try check(
+    try checkRange(
+      arrangement.kind == .paged ? "pages" : "sequences", arrangement.blockCount, extents)
+    try checkRange(
       arrangement.kind == .paged ? "pageSize" : "capacity", arrangement.blockTokens, extents)
-    try check("heads", heads, extents)
-    try check("channels", channels, AttentionRequest.headSizes)
+    try checkRange("heads", heads, extents)
+    try checkRange("channels", channels, AttentionRequest.headSizes)
     let block = format.blockChannels
     guard channels % block == 0 else {
       throw .invalidArgument(

@@ -15,7 +15,7 @@ struct CompanionRows: Sendable, Hashable {
     _ name: String, rows: Int, channels: Int, stride: Int?, type: ElementType
   ) throws(AttentionError) {
     if let stride {
-      try Self.check("\(name).stride", stride, channels...max(channels, Int(UInt32.max)))
+      try checkRange("\(name).stride", stride, channels...max(channels, Int(UInt32.max)))
     }
     self.name = name
     self.rows = rows
@@ -26,16 +26,6 @@ struct CompanionRows: Sendable, Hashable {
 
   /// The most rows, and the most channels of a row.
   static let largestExtent = 1 << 24
-
-  /// Refuses a number outside of a range.
-  static func check(
-    _ name: String, _ value: Int, _ allowed: ClosedRange<Int>
-  ) throws(AttentionError) {
-    guard allowed.contains(value) else {
-      throw .invalidArgument(
-        name: name, value: "\(value)", allowed: "\(allowed.lowerBound) to \(allowed.upperBound)")
-    }
-  }
 
   /// Bytes up to the end of the last row. No product overflows: 2^24 rows at a stride below 2^32.
   var byteCount: Int { ((rows - 1) * stride + channels) * type.byteCount }

@@ -85,13 +85,13 @@ public struct LeanSchedule: Sendable, Hashable {
   public init<Sequences: Collection<LeanSequence>>(
     sequences: Sequences, keyHeads: Int, tileLength: Int, mode: Mode
   ) throws(AttentionError) {
-    try Self.check("keyHeads", keyHeads, 1...Self.largestCount)
-    try Self.check("tileLength", tileLength, 1...AttentionMask.largestExtent)
+    try checkRange("keyHeads", keyHeads, 1...Self.largestCount)
+    try checkRange("tileLength", tileLength, 1...AttentionMask.largestExtent)
     switch mode {
     case .lean(let groups):
-      try Self.check("groups", groups, 1...Self.largestCount)
+      try checkRange("groups", groups, 1...Self.largestCount)
     case .fixed(let tokens):
-      try Self.check("tokensPerSplit", tokens, 1...AttentionMask.largestExtent)
+      try checkRange("tokensPerSplit", tokens, 1...AttentionMask.largestExtent)
       guard tokens % tileLength == 0 else {
         throw .invalidArgument(
           name: "tokensPerSplit", value: "\(tokens)",
@@ -147,15 +147,6 @@ public struct LeanSchedule: Sendable, Hashable {
   static let largestCount = 1 << 26
 
   private static func check(
-    _ name: String, _ value: Int, _ allowed: ClosedRange<Int>
-  ) throws(AttentionError) {
-    guard allowed.contains(value) else {
-      throw .invalidArgument(
-        name: name, value: "\(value)", allowed: "\(allowed.lowerBound) to \(allowed.upperBound)")
-    }
-  }
-
-  private static func check(
     _ sequences: some Collection<LeanSequence>
   ) throws(AttentionError) {
     for (index, sequence) in sequences.enumerated() {
@@ -193,7 +184,7 @@ extension LeanSchedule {
   public mutating func advance(
     window: Int? = nil, growsEmpty: Bool = false
   ) throws(AttentionError) -> Bool {
-    if let window { try Self.check("window", window, 1...AttentionMask.largestExtent) }
+    if let window { try checkRange("window", window, 1...AttentionMask.largestExtent) }
     let length = Int32(tileLength)
     let window = Int32(window ?? AttentionMask.largestExtent)
     let full = sequences.firstIndex {

@@ -17,7 +17,7 @@ public enum LinearAttentionDecays {
   /// - Parameter heads: 1 or more.
   /// - Throws: `AttentionError.invalidArgument`.
   public static func retention(heads: Int) throws(AttentionError) -> [Float] {
-    try check("heads", heads, 1...headLimit)
+    try checkRange("heads", heads, 1...headLimit)
     return (0..<heads).map { Float(log1p(-exp2(-5 - Double($0)))) }
   }
 
@@ -73,17 +73,8 @@ public enum LinearAttentionDecays {
   }
 
   private static func check(_ heads: Int, _ layer: Int, _ layers: Int) throws(AttentionError) {
-    try check("heads", heads, 1...headLimit)
-    try check("layers", layers, 1...headLimit)
-    try check("layer", layer, 0...layers - 1)
-  }
-
-  private static func check(
-    _ name: String, _ value: Int, _ allowed: ClosedRange<Int>
-  ) throws(AttentionError) {
-    guard allowed.contains(value) else {
-      throw .invalidArgument(
-        name: name, value: "\(value)", allowed: "\(allowed.lowerBound) to \(allowed.upperBound)")
-    }
+    try checkRange("heads", heads, 1...headLimit)
+    try checkRange("layers", layers, 1...headLimit)
+    try checkRange("layer", layer, 0...layers - 1)
   }
 }

@@ -38,7 +38,7 @@ public final class LinearAttentionKernel: Sendable {
   /// - Parameters:
   ///   - request: the problem.
   ///   - device: where it runs.
-  ///   - form: forces a form; nil chooses by the number of tokens.
+  ///   - form: forces a form; nil chooses by the device and the number of updates.
   ///   - path: forces a path; nil chooses the best.
   ///   - tuning: forms and tiles that were measured on the device.
   /// - Throws: what `LinearAttentionPlan.init` and the other initialiser throw.

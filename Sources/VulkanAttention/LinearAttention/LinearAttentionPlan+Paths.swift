@@ -6,7 +6,7 @@ extension LinearAttentionPlan {
   )
 
   /// From so many updates of a sequence on, preparing blocks of them pays.
-  static func fewestRowsToChunk(_ device: DeviceCapabilities) -> Int { 32 }
+  static let fewestUpdatesToChunk = 32
 
   /// Whether walking tokens is faster than blocks however many there are. A processor gains nothing from blocks by
   /// themselves: the recurrence has the fewest operations, its state is as near, and lanes share what is done for a
@@ -75,7 +75,7 @@ extension LinearAttentionPlan {
     _ form: LinearAttentionForm?, _ path: AttentionPath?, _ fragment: AttentionTileChoice = .tuned
   ) throws(AttentionError) -> Choice {
     let rows = request.longestSequence * request.updatesPerToken
-    let fewest = fewestRowsToChunk(device)
+    let fewest = fewestUpdatesToChunk
     var explanation: [String] = []
     if form != .recurrent, path == nil || path == .matrix {
       let isAsked = path == .matrix

@@ -2,9 +2,9 @@ internal import ShaderLibrary
 
 /// The ways in which a linear attention can be computed; the results are the same up to rounding.
 public enum LinearAttentionForm: String, Sendable, Hashable, Codable, CaseIterable {
-  /// Token by token, the state in registers: decode steps and short sequences.
+  /// Token by token: on processors always, on GPUs decode steps and short sequences.
   case recurrent
-  /// By blocks of tokens, each prepared first: prefill.
+  /// By blocks of tokens, each prepared first: prefill on GPUs.
   case chunk
 }
 
@@ -72,7 +72,7 @@ public struct LinearAttentionPlan: Sendable, Hashable {
   /// - Parameters:
   ///   - request: the problem.
   ///   - device: what the device can do.
-  ///   - form: forces a form; nil chooses by the number of tokens.
+  ///   - form: forces a form; nil chooses by the device and the number of updates.
   ///   - path: forces a path; nil chooses the best.
   ///   - tuning: forms and tiles that were measured on the device; one that is for this request's class of shapes is
   ///     taken where it can run, if no other form and path are forced.
@@ -147,6 +147,15 @@ public struct LinearAttentionPlan: Sendable, Hashable {
       tokensPerPart = 256
       cachedBytes = 512 << 10
     }
+  }
+
+  /// The names of the shaders that run, in the order in which they first do.
+  public var shaderNames: [String] {
+    var names: [String] = []
+    for dispatch in pieces.joined() where !names.contains(dispatch.stage.shaderName) {
+      names.append(dispatch.stage.shaderName)
+    }
+    return names
   }
 
   /// The pipelines of the plan.

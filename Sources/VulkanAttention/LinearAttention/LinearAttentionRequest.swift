@@ -128,23 +128,23 @@ public struct LinearAttentionRequest: Sendable, Hashable {
     let keyHeads = keyHeads ?? valueHeads
     let valueHeadSize = valueHeadSize ?? keyHeadSize
     let count = 1...(1 << 30)
-    try Self.check("batchSize", batchSize, count)
-    try Self.check("tokens", tokens, count)
-    try Self.check("valueHeads", valueHeads, count)
-    try Self.check("keyHeads", keyHeads, count)
+    try checkRange("batchSize", batchSize, count)
+    try checkRange("tokens", tokens, count)
+    try checkRange("valueHeads", valueHeads, count)
+    try checkRange("keyHeads", keyHeads, count)
     guard valueHeads % keyHeads == 0 else {
       throw .invalidArgument(
         name: "keyHeads", value: "\(keyHeads)", allowed: "a divisor of valueHeads, \(valueHeads)")
     }
-    try Self.check("keyHeadSize", keyHeadSize, Self.keyHeadSizes)
-    try Self.check("valueHeadSize", valueHeadSize, Self.valueHeadSizes)
-    try Self.check("updatesPerToken", updatesPerToken, Self.updateCounts)
+    try checkRange("keyHeadSize", keyHeadSize, Self.keyHeadSizes)
+    try checkRange("valueHeadSize", valueHeadSize, Self.valueHeadSizes)
+    try checkRange("updatesPerToken", updatesPerToken, Self.updateCounts)
     if let packedSequences {
-      try Self.check("packedSequences", packedSequences, count)
-      try Self.check("batchSize", batchSize, 1...1)
-      try Self.check("longestSequence", longestSequence ?? tokens, 1...tokens)
+      try checkRange("packedSequences", packedSequences, count)
+      try checkRange("batchSize", batchSize, 1...1)
+      try checkRange("longestSequence", longestSequence ?? tokens, 1...tokens)
     } else if let longestSequence {
-      try Self.check("longestSequence", longestSequence, tokens...tokens)
+      try checkRange("longestSequence", longestSequence, tokens...tokens)
     }
     let scale = scale ?? 1 / Float(keyHeadSize).squareRoot()
     guard scale.isFinite else {
@@ -156,7 +156,7 @@ public struct LinearAttentionRequest: Sendable, Hashable {
     }
     let sequences = packedSequences ?? batchSize
     if let stateCount {
-      try Self.check(
+      try checkRange(
         "stateCount", stateCount, operands.contains(.stateSlots) ? count : sequences...sequences)
     }
     self.batchSize = batchSize
@@ -206,17 +206,6 @@ public struct LinearAttentionRequest: Sendable, Hashable {
     }
     guard !self.operands.contains(.snapshots) || snapshotByteCount != nil else {
       throw .tooLarge(tensor: "snapshots")
-    }
-  }
-
-  private static func check(
-    _ name: String, _ value: Int, _ allowed: ClosedRange<Int>
-  ) throws(AttentionError) {
-    guard allowed.contains(value) else {
-      throw .invalidArgument(
-        name: name, value: "\(value)",
-        allowed: allowed.count == 1
-          ? "\(allowed.lowerBound)" : "\(allowed.lowerBound) to \(allowed.upperBound)")
     }
   }
 

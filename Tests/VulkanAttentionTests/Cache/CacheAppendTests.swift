@@ -65,7 +65,7 @@ struct CacheAppendTests {
       let tensor = try CacheTensor(
         format, .contiguous(sequences: 3, capacity: 5), heads: 2, channels: 64,
         strides: TensorStrides(batch: 2560, token: 512, head: 96),
-        scaleStrides: TensorStrides(batch: 100, token: 17, head: 5))
+        scaleStrides: format.scaleGroup.map { _ in TensorStrides(batch: 100, token: 17, head: 5) })
       let append = CacheSetting.contiguous.append(try CacheStorage(key: tensor))
       try await append.expectReference("\(format)", on: device)
     }

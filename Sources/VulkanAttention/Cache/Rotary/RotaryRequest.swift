@@ -39,15 +39,9 @@ public struct RotaryRequest: Sendable, Hashable {
     elementType: ElementType = .f32, outputType: ElementType? = nil,
     strides: TensorStrides? = nil, outputStrides: TensorStrides? = nil
   ) throws(AttentionError) {
-    func check(_ name: String, _ value: Int, _ allowed: ClosedRange<Int>) throws(AttentionError) {
-      guard allowed.contains(value) else {
-        throw .invalidArgument(
-          name: name, value: "\(value)", allowed: "\(allowed.lowerBound) to \(allowed.upperBound)")
-      }
-    }
-    try check("tokens", tokens, 1...AttentionMask.largestExtent)
-    try check("heads", heads, 1...AttentionMask.largestExtent)
-    try check("channels", channels, AttentionRequest.headSizes)
+    try checkRange("tokens", tokens, 1...AttentionMask.largestExtent)
+    try checkRange("heads", heads, 1...AttentionMask.largestExtent)
+    try checkRange("channels", channels, AttentionRequest.headSizes)
     guard rotary.rotaryChannels <= channels else {
       throw .invalidArgument(
         name: "rotary", value: "\(rotary.rotaryChannels) channels", allowed: "at most \(channels)")

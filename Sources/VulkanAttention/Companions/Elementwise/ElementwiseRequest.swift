@@ -57,8 +57,8 @@ public struct ElementwiseRequest: Sendable, Hashable {
     inputType: ElementType = .f32, outputType: ElementType? = nil, firstStride: Int? = nil,
     secondStride: Int? = nil, outputStride: Int? = nil
   ) throws(AttentionError) {
-    try CompanionRows.check("rows", rows, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("channels", channels, 1...CompanionRows.largestExtent)
+    try checkRange("rows", rows, 1...CompanionRows.largestExtent)
+    try checkRange("channels", channels, 1...CompanionRows.largestExtent)
     if combination == .none, let secondStride {
       throw .invalidArgument(
         name: "secondStride", value: "\(secondStride)", allowed: "none, for there is no b")

@@ -34,11 +34,11 @@ public struct EmbeddingRequest: Sendable, Hashable {
     rows: Int, channels: Int, entries: [Int], format: WeightFormat = .f32,
     outputType: ElementType = .f32, scale: Float = 1, outputStride: Int? = nil
   ) throws(AttentionError) {
-    try CompanionRows.check("rows", rows, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("channels", channels, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("entries.count", entries.count, 1...3)
+    try checkRange("rows", rows, 1...CompanionRows.largestExtent)
+    try checkRange("channels", channels, 1...CompanionRows.largestExtent)
+    try checkRange("entries.count", entries.count, 1...3)
     for (index, count) in entries.enumerated() {
-      try CompanionRows.check("entries[\(index)]", count, 1...CompanionRows.largestExtent)
+      try checkRange("entries[\(index)]", count, 1...CompanionRows.largestExtent)
     }
     try format.check("channels", channels: channels)
     guard scale.isFinite else {

@@ -47,9 +47,9 @@ public struct MatrixProductRequest: Sendable, Hashable {
     activation: Activation = .none, hasResidual: Bool = false, inputStride: Int? = nil,
     outputStride: Int? = nil
   ) throws(AttentionError) {
-    try CompanionRows.check("rows", rows, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("outputChannels", outputChannels, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("inputChannels", inputChannels, 1...CompanionRows.largestExtent)
+    try checkRange("rows", rows, 1...CompanionRows.largestExtent)
+    try checkRange("outputChannels", outputChannels, 1...CompanionRows.largestExtent)
+    try checkRange("inputChannels", inputChannels, 1...CompanionRows.largestExtent)
     try weightFormat.check("inputChannels", channels: inputChannels)
     self.rows = rows
     self.outputChannels = outputChannels

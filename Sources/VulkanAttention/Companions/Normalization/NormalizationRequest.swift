@@ -65,8 +65,8 @@ public struct NormalizationRequest: Sendable, Hashable {
     residualType: ElementType? = nil, hasWeight: Bool = true, hasBias: Bool = false,
     returnsSum: Bool = false, inputStride: Int? = nil, outputStride: Int? = nil
   ) throws(AttentionError) {
-    try CompanionRows.check("rows", rows, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("channels", channels, 1...CompanionRows.largestExtent)
+    try checkRange("rows", rows, 1...CompanionRows.largestExtent)
+    try checkRange("channels", channels, 1...CompanionRows.largestExtent)
     guard epsilon.isFinite, epsilon >= 0 else {
       throw .invalidArgument(
         name: "epsilon", value: "\(epsilon)", allowed: "a finite number from 0")

@@ -42,15 +42,15 @@ public struct SamplingRequest: Sendable, Hashable {
     rows: Int, vocabulary: Int, method: Method = .greedy, elementType: ElementType = .f32,
     stride: Int? = nil
   ) throws(AttentionError) {
-    try CompanionRows.check("rows", rows, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("vocabulary", vocabulary, 1...CompanionRows.largestExtent)
+    try checkRange("rows", rows, 1...CompanionRows.largestExtent)
+    try checkRange("vocabulary", vocabulary, 1...CompanionRows.largestExtent)
     if case .draw(let temperature, let topTokens, let topMass) = method {
       guard temperature.isFinite, temperature > 0, (1 / temperature).isFinite else {
         throw .invalidArgument(
           name: "temperature", value: "\(temperature)",
           allowed: "a number above 0 whose inverse is finite; for 0 choose greedy")
       }
-      if let topTokens { try CompanionRows.check("topTokens", topTokens, 1...Int(Int32.max)) }
+      if let topTokens { try checkRange("topTokens", topTokens, 1...Int(Int32.max)) }
       guard topMass > 0, topMass <= 1 else {
         throw .invalidArgument(
           name: "topMass", value: "\(topMass)", allowed: "above 0 and at most 1")

@@ -32,8 +32,8 @@ public struct SoftmaxRequest: Sendable, Hashable {
     rows: Int, channels: Int, scale: Float = 1, inputType: ElementType = .f32,
     outputType: ElementType? = nil, inputStride: Int? = nil, outputStride: Int? = nil
   ) throws(AttentionError) {
-    try CompanionRows.check("rows", rows, 1...CompanionRows.largestExtent)
-    try CompanionRows.check("channels", channels, 1...CompanionRows.largestExtent)
+    try checkRange("rows", rows, 1...CompanionRows.largestExtent)
+    try checkRange("channels", channels, 1...CompanionRows.largestExtent)
     guard scale.isFinite else {
       throw .invalidArgument(name: "scale", value: "\(scale)", allowed: "a finite number")
     }

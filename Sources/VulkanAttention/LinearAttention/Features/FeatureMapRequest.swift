@@ -68,19 +68,19 @@ public struct FeatureMapRequest: Sendable, Hashable {
     hasPositions: Bool = false, strides: TensorStrides? = nil, outputStrides: TensorStrides? = nil
   ) throws(AttentionError) {
     let count = 1...(1 << 30)
-    try Self.check("batchSize", batchSize, packedSequences == nil ? count : 1...1)
-    try Self.check("tokens", tokens, count)
-    try Self.check("heads", heads, count)
+    try checkRange("batchSize", batchSize, packedSequences == nil ? count : 1...1)
+    try checkRange("tokens", tokens, count)
+    try checkRange("heads", heads, count)
     try Self.checkMap(map, channels)
     let features = map.features(from: channels)
     let isFavor = map.shaderConstant == nil
     let outputChannels = outputChannels ?? features
-    try Self.check("outputChannels", outputChannels, features...(isFavor ? 1024 : 8192))
+    try checkRange("outputChannels", outputChannels, features...(isFavor ? 1024 : 8192))
     if let packedSequences {
-      try Self.check("packedSequences", packedSequences, count)
-      try Self.check("longestSequence", longestSequence ?? tokens, 1...tokens)
+      try checkRange("packedSequences", packedSequences, count)
+      try checkRange("longestSequence", longestSequence ?? tokens, 1...tokens)
     } else if let longestSequence {
-      try Self.check("longestSequence", longestSequence, tokens...tokens)
+      try checkRange("longestSequence", longestSequence, tokens...tokens)
     }
     let scale = scale ?? map.defaultScale(channels: channels)
     guard scale.isFinite else {
@@ -112,17 +112,6 @@ public struct FeatureMapRequest: Sendable, Hashable {
     try destination.checkRowsAreApart()
   }
 
-  private static func check(
-    _ name: String, _ value: Int, _ allowed: ClosedRange<Int>
-  ) throws(AttentionError) {
-    guard allowed.contains(value) else {
-      throw .invalidArgument(
-        name: name, value: "\(value)",
-        allowed: allowed.count == 1
-          ? "\(allowed.lowerBound)" : "\(allowed.lowerBound) to \(allowed.upperBound)")
-    }
-  }
-
   private static func checkMap(
     _ map: AttentionFeatureMap, _ channels: Int
   ) throws(AttentionError) {
@@ -134,19 +123,19 @@ public struct FeatureMapRequest: Sendable, Hashable {
     }
     switch map {
     case .l2Norm(let epsilon):
-      try check("channels", channels, channelCounts)
+      try checkRange("channels", channels, channelCounts)
       try checkEpsilon(epsilon)
     case .taylor2:
-      try check("channels", channels, taylorChannelCounts)
+      try checkRange("channels", channels, taylorChannelCounts)
     case .favorPlus(let features, let epsilon, _):
-      try check("channels", channels, 1...1024)
-      try check("map.features", features, favorFeatureCounts)
+      try checkRange("channels", channels, 1...1024)
+      try checkRange("map.features", features, favorFeatureCounts)
       try checkEpsilon(epsilon)
     case .cosFormer(let maximum):
-      try check("channels", channels, channelCounts)
-      try check("map.maximum", maximum, 1...(1 << 30))
+      try checkRange("channels", channels, channelCounts)
+      try checkRange("map.maximum", maximum, 1...(1 << 30))
     default:
-      try check("channels", channels, channelCounts)
+      try checkRange("channels", channels, channelCounts)
     }
   }
 

@@ -76,24 +76,16 @@ public struct ShortConvolutionRequest: Sendable, Hashable {
     outputType: ElementType? = nil, weightType: ElementType = .f32,
     strides: TensorStrides? = nil, outputStrides: TensorStrides? = nil
   ) throws(AttentionError) {
-    func check(_ name: String, _ value: Int, _ allowed: ClosedRange<Int>) throws(AttentionError) {
-      guard allowed.contains(value) else {
-        throw .invalidArgument(
-          name: name, value: "\(value)",
-          allowed: allowed.count == 1
-            ? "\(allowed.lowerBound)" : "\(allowed.lowerBound) to \(allowed.upperBound)")
-      }
-    }
     let count = 1...(1 << 30)
-    try check("batchSize", batchSize, packedSequences == nil ? count : 1...1)
-    try check("tokens", tokens, count)
-    try check("channels", channels, 1...(1 << 20))
-    try check("width", width, Self.widths)
+    try checkRange("batchSize", batchSize, packedSequences == nil ? count : 1...1)
+    try checkRange("tokens", tokens, count)
+    try checkRange("channels", channels, 1...(1 << 20))
+    try checkRange("width", width, Self.widths)
     if let packedSequences {
-      try check("packedSequences", packedSequences, count)
-      try check("longestSequence", longestSequence ?? tokens, 1...tokens)
+      try checkRange("packedSequences", packedSequences, count)
+      try checkRange("longestSequence", longestSequence ?? tokens, 1...tokens)
     } else if let longestSequence {
-      try check("longestSequence", longestSequence, tokens...tokens)
+      try checkRange("longestSequence", longestSequence, tokens...tokens)
     }
     if hasStateSlots, !hasInitialState, !hasFinalState {
       throw .invalidArgument(
@@ -101,7 +93,7 @@ public struct ShortConvolutionRequest: Sendable, Hashable {
     }
     let sequences = packedSequences ?? batchSize
     if let stateCount {
-      try check("stateCount", stateCount, hasStateSlots ? count : sequences...sequences)
+      try checkRange("stateCount", stateCount, hasStateSlots ? count : sequences...sequences)
     }
     self.batchSize = batchSize
     self.tokens = tokens
