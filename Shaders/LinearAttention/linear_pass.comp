@@ -40,8 +40,12 @@
 // q and k of 16 bits made f32 beforehand (linear_widen.comp), sums before the first store of 16 bits, key decays of 16
 // bits loaded as vectors; T1024 f16, K = V = 64 and 128: lightning 2.22 to 1.68 and 8.2 to 5.3 ms, GLA 2.40 to 2.12 and
 // 10.2 to 7.5 (without the sums before the stores 2.73 and 16).
-// No faster: the exponentials of the next pass amid this one, tensors that do not begin at the same place of a page,
-// fewer tokens in a dispatch, large pages (3 %).
+// Not kept: key decays of four tokens folded into their q and k beforehand, what these tokens read of each other apart,
+// so that a row takes 9 multiplications for four tokens and not 12, and no exponentials. f32, T1024 and T4096:
+// K = V = 64 1.58 to 1.80 for 1.72 ms and 8.3 to 8.7 for 7.0, 128 6.2 for 7.7 and 27 for 32; f16, T1024, 2.5 for 2.1 and
+// 13 for 7.3. The passes alone take 1.1 ms (f32, 64), but what is folded must be written and read again.
+// No faster: the exponentials of the next pass amid this one, after() for fewer of the sums (within 2 %), tensors that
+// do not begin at the same place of a page, fewer tokens in a dispatch, large pages (3 %).
 
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -106,27 +110,11 @@ vec4 loadKeys(const uint type, uint64_t row, const uint quad) {
 
 const uint TILE_COLUMNS = gl_WorkGroupSize.x * COLUMNS;
 
-/// A column of each lane. Loads at addresses that all lanes share and a choice for each lane are one load of a vector
-/// for the software driver's compiler, where a load of each lane is a gather.
+/// A column of each lane.
 float loadColumn(const uint type, uint64_t row, const uint c) {
   if (VALUE_CHANNELS % TILE_COLUMNS != 0) { return loadElement(type, row + column[c] * elementBytes(type)); }
   const uint first = (gl_WorkGroupID.x + p.firstTile) * TILE_COLUMNS + c * gl_WorkGroupSize.x;
-  const uint64_t place = row + first * elementBytes(type);
-  if (type == ELEMENT_F32) {
-    float values = 0;
-    [[unroll]] for (uint lane = 0; lane < gl_WorkGroupSize.x; lane++) {
-      const float value = FloatReference(place + lane * 4ul).value;
-      values = gl_SubgroupInvocationID == lane ? value : values;
-    }
-    return values;
-  }
-  // Of 16 bits until all of them are there, or the loads stay apart.
-  uint16_t words = uint16_t(0);
-  [[unroll]] for (uint lane = 0; lane < gl_WorkGroupSize.x; lane++) {
-    const uint16_t word = HalfWordReference(place + lane * 2ul).value;
-    words = gl_SubgroupInvocationID == lane ? word : words;
-  }
-  return unpackElements(type, uint(words)).x;
+  return loadLaneElements(type, row + first * elementBytes(type), 0, gl_WorkGroupSize.x - 1);
 }
 
 /// Rows of q or k of this workgroup's head.

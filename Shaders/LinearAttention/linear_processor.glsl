@@ -11,6 +11,7 @@
 #extension GL_KHR_shader_subgroup_ballot : require
 
 #include "linear_interface.glsl"
+#include "../Common/lane_loads.glsl"
 
 layout(constant_id = 12) const uint SHARING_LANES = 1;  // lanes that share the exponentials of key decays, or 1
 layout(constant_id = 13) const uint TOKENS_AHEAD = 0;   // how far ahead rows are touched, or 0
@@ -22,16 +23,8 @@ const uint SHARED_FACTORS = (KEY_CHANNELS + SHARING_LANES - 1) / SHARING_LANES;
 void shareKeyFactors(uint64_t row, out float factors[SHARED_FACTORS]) {
 #ifdef LOADS_HALF_WORDS
   if (GATE_TYPE != ELEMENT_F32 && SHARING_LANES > 1) {
-    // Loads at addresses that all lanes share and a choice for each lane are one load of a vector for the software
-    // driver's compiler; of 16 bits until all of them are there, or the loads stay apart.
     [[unroll]] for (uint i = 0; i < SHARED_FACTORS; i++) {
-      uint16_t words = uint16_t(0);
-      [[unroll]] for (uint lane = 0; lane < SHARING_LANES; lane++) {
-        const uint channel = min(i * SHARING_LANES + lane, KEY_CHANNELS - 1);
-        const uint16_t word = HalfWordReference(row + channel * 2ul).value;
-        words = gl_SubgroupInvocationID == lane ? word : words;
-      }
-      factors[i] = decayFactor(unpackElements(GATE_TYPE, uint(words)).x);
+      factors[i] = decayFactor(loadLaneElements(GATE_TYPE, row, i * SHARING_LANES, KEY_CHANNELS - 1));
     }
     return;
   }

@@ -96,8 +96,7 @@ vec4 loadKeys(const uint type, uint64_t row, uint quad) {
   return loadChannels4(type, ALIGNED, row, quad * 4, KEY_CHANNELS);
 }
 
-/// The pair of numbers of each lane, one lane behind the other. Loads at addresses that all lanes share and a choice
-/// for each lane are one load of a vector for the software driver's compiler, where a load of each lane is a gather.
+/// The pair of numbers of each lane, one lane behind the other, as in lane_loads.glsl.
 uint64_t loadPairs(uint64_t place) {
   uint64_t pairs = 0ul;
   [[unroll]] for (uint i = 0; i < gl_WorkGroupSize.x; i++) {

@@ -22,30 +22,16 @@
 #extension GL_EXT_control_flow_attributes : require
 
 #include "linear_wide.glsl"
+#include "../Common/lane_loads.glsl"
 
 layout(constant_id = 10) const uint TOKENS = 16;
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint PAIRS = KEY_CHANNELS / 2;
 
-/// The pair of a row that each lane has, from pair `first` on. Loads at addresses that all lanes share and a choice for
-/// each lane are one load of a vector for the software driver's compiler; where the row ends before the lanes do, a
-/// load of each lane.
-uint loadPairs(uint64_t row, const uint first) {
-  if (first + LANES > PAIRS) {
-    return WordReference(row + min(first + gl_SubgroupInvocationID, PAIRS - 1) * 4).value;
-  }
-  uint words = 0;
-  [[unroll]] for (uint lane = 0; lane < LANES; lane++) {
-    const uint word = WordReference(row + (first + lane) * 4).value;
-    words = gl_SubgroupInvocationID == lane ? word : words;
-  }
-  return words;
-}
-
 void widen(uint64_t source, uint64_t place) {
   [[unroll]] for (uint first = 0; first < PAIRS; first += LANES) {
-    const vec2 numbers = unpackElements(KEY_TYPE, loadPairs(source, first));
+    const vec2 numbers = unpackElements(KEY_TYPE, loadLaneWords(source, first, PAIRS - 1));
     const uint own = first + gl_SubgroupInvocationID;
     if (first + LANES <= PAIRS || own < PAIRS) {
       LongReference(place + own * 8).value = joined(floatBitsToUint(numbers.x), floatBitsToUint(numbers.y));
