@@ -42,8 +42,8 @@
 // 10.2 to 7.5 (without the sums before the stores 2.73 and 16).
 // Not kept: key decays of four tokens folded into their q and k beforehand, what these tokens read of each other apart,
 // so that a row takes 9 multiplications for four tokens and not 12, and no exponentials. f32, T1024 and T4096:
-// K = V = 64 1.58 to 1.80 for 1.72 ms and 8.3 to 8.7 for 7.0, 128 6.2 for 7.7 and 27 for 32; f16, T1024, 2.5 for 2.1 and
-// 13 for 7.3. The passes alone take 1.1 ms (f32, 64), but what is folded must be written and read again.
+// K = V = 64 1.58 to 1.80 for 1.72 ms and 8.3 to 8.7 for 7.0, 128 6.2 for 7.7 and 27 for 32; f16, T1024, 2.5 for 2.1
+// and 13 for 7.3. The passes alone take 1.1 ms (f32, 64), but what is folded must be written and read again.
 // No faster: the exponentials of the next pass amid this one, after() for fewer of the sums (within 2 %), tensors that
 // do not begin at the same place of a page, fewer tokens in a dispatch, large pages (3 %).
 

@@ -76,18 +76,15 @@ extension CacheTensor {
 }
 
 extension CacheStorage {
-  fileprivate func byteCount(of tensor: TensorName) -> Int? {
-    switch tensor {
-    case .scratch: 0
-    case .keyCache: key.byteCount
-    case .keyScales: key.scaleByteCountIfAny
-    case .valueCache: value?.byteCount
-    case .valueScales: value?.scaleByteCountIfAny
-    // `init` has checked that these are at most 2^30.
-    case .pageIndptr: pageTable.map { ($0.sequences + 1) * 4 }
-    case .pageIndices: pageTable.map { $0.entries * 4 }
-    default: nil
-    }
+  /// The bytes of its tensors; 0 of those that it has not.
+  var byteCounts: KeyValuePairs<TensorName, Int> {
+    [
+      .keyCache: key.byteCount, .keyScales: key.scaleByteCount,
+      .valueCache: value?.byteCount ?? 0, .valueScales: value?.scaleByteCount ?? 0,
+      // `init` has checked that these are at most 2^30.
+      .pageIndptr: pageTable.map { ($0.sequences + 1) * 4 } ?? 0,
+      .pageIndices: pageTable.map { $0.entries * 4 } ?? 0,
+    ]
   }
 }
 
@@ -155,139 +152,29 @@ func rotary(_ pointer: UnsafePointer<vkattn_rotary>?) throws(Failure) -> RotaryE
 
 // MARK: - Families
 
-struct RotateFamilyPlan: FamilyPlan {
-  let plan: RotaryPlan
-
-  var lines: [String] { ["family: rotate"] }
-
-  func byteCount(of tensor: TensorName) -> Int? {
-    switch tensor {
-    case .scratch: 0
-    case .input: plan.request.inputByteCount
-    case .output: plan.request.outputByteCount
-    case .positions: plan.request.tokens * 4
-    case .frequencies: plan.request.rotary.tableByteCount
-    default: nil
-    }
-  }
-
-  func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
-    RotateFamilyKernel(kernel: try RotaryKernel(plan, on: device))
-  }
+extension RotaryKernel: RecordedKernel {
+  typealias Plan = RotaryPlan
+}
+extension CacheAppendKernel: RecordedKernel {
+  typealias Plan = CacheAppendPlan
+}
+extension CacheCompactKernel: RecordedKernel {
+  typealias Plan = CacheCompactPlan
 }
 
-struct RotateFamilyKernel: FamilyKernel {
-  let kernel: RotaryKernel
+/// The kernel that copies pages, its tensors in one.
+private struct CopyPagesKernel: RecordedKernel {
+  typealias Plan = CacheCopyPagesPlan
 
-  func buffers(_ bindings: inout Bindings) throws(Failure) -> RotaryBuffers {
-    RotaryBuffers(
-      input: try bindings.need(.input), output: try bindings.need(.output),
-      positions: try bindings.need(.positions), frequencies: try bindings.need(.frequencies))
-  }
-
-  func record(_ buffers: RotaryBuffers, into recorder: Recorder) throws(AttentionError) {
-    try kernel.record(buffers, into: recorder)
-  }
-}
-
-struct AppendFamilyPlan: FamilyPlan {
-  let plan: CacheAppendPlan
-
-  var lines: [String] { ["family: append"] }
-
-  func byteCount(of tensor: TensorName) -> Int? {
-    let request = plan.request
-    switch tensor {
-    case .key: return request.keyByteCount
-    case .value: return request.storage.value == nil ? nil : request.valueByteCount
-    case .sequences, .positions: return request.tokens * 4
-    case .frequencies: return request.rotary?.tableByteCount
-    case .rotaryPositions: return request.rotary == nil ? nil : request.tokens * 4
-    case .lengths:
-      return request.storage.key.arrangement.kind == .ring ? request.storage.sequences * 4 : nil
-    default: return request.storage.byteCount(of: tensor)
-    }
-  }
-
-  func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
-    AppendFamilyKernel(kernel: try CacheAppendKernel(plan, on: device))
-  }
-}
-
-struct AppendFamilyKernel: FamilyKernel {
-  let kernel: CacheAppendKernel
-
-  func buffers(_ bindings: inout Bindings) throws(Failure) -> CacheAppendBuffers {
-    CacheAppendBuffers(
-      key: try bindings.need(.key), value: bindings.take(.value),
-      sequences: try bindings.need(.sequences), positions: try bindings.need(.positions),
-      frequencies: bindings.take(.frequencies), rotaryPositions: bindings.take(.rotaryPositions),
-      lengths: bindings.take(.lengths), cache: try bindings.takeCache())
-  }
-
-  func record(_ buffers: CacheAppendBuffers, into recorder: Recorder) throws(AttentionError) {
-    try kernel.record(buffers, into: recorder)
-  }
-}
-
-struct CompactFamilyPlan: FamilyPlan {
-  let plan: CacheCompactPlan
-
-  var lines: [String] { ["family: compact"] }
-
-  func byteCount(of tensor: TensorName) -> Int? {
-    let request = plan.request
-    switch tensor {
-    case .committed, .pathLengths: return request.sequences * 4
-    // Both are at most 2^30.
-    case .paths: return request.sequences * request.pathTokens * 4
-    default: return request.storage.byteCount(of: tensor)
-    }
-  }
-
-  func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
-    CompactFamilyKernel(kernel: try CacheCompactKernel(plan, on: device))
-  }
-}
-
-struct CompactFamilyKernel: FamilyKernel {
-  let kernel: CacheCompactKernel
-
-  func buffers(_ bindings: inout Bindings) throws(Failure) -> CacheCompactBuffers {
-    CacheCompactBuffers(
-      committed: try bindings.need(.committed), paths: try bindings.need(.paths),
-      pathLengths: try bindings.need(.pathLengths), cache: try bindings.takeCache())
-  }
-
-  func record(_ buffers: CacheCompactBuffers, into recorder: Recorder) throws(AttentionError) {
-    try kernel.record(buffers, into: recorder)
-  }
-}
-
-struct CopyPagesFamilyPlan: FamilyPlan {
-  let plan: CacheCopyPagesPlan
-
-  var lines: [String] { ["family: copy pages"] }
-
-  func byteCount(of tensor: TensorName) -> Int? {
-    tensor == .copies ? plan.request.copies * 8 : plan.request.storage.byteCount(of: tensor)
-  }
-
-  func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
-    CopyPagesFamilyKernel(kernel: try CacheCopyPagesKernel(plan, on: device))
-  }
-}
-
-struct CopyPagesFamilyKernel: FamilyKernel {
   struct Buffers: Sendable {
     let copies: DeviceBuffer
     let cache: CacheBuffers
   }
 
-  let kernel: CacheCopyPagesKernel
+  private let kernel: CacheCopyPagesKernel
 
-  func buffers(_ bindings: inout Bindings) throws(Failure) -> Buffers {
-    Buffers(copies: try bindings.need(.copies), cache: try bindings.takeCache())
+  init(_ plan: CacheCopyPagesPlan, on device: ComputeDevice) throws(AttentionError) {
+    kernel = try CacheCopyPagesKernel(plan, on: device)
   }
 
   func record(_ buffers: Buffers, into recorder: Recorder) throws(AttentionError) {
@@ -323,15 +210,26 @@ public func rotatePlanCreate(
     let rotary = try rotary(given.rotary)
     let elementType = try elementType(given.element_type, "request.element_type") ?? .f32
     let outputType = try VKAttnC.elementType(given.output_type, "request.output_type")
-    return RotateFamilyPlan(
-      plan: try inAttention { () throws(AttentionError) in
-        try RotaryPlan(
-          RotaryRequest(
-            tokens: Int(given.tokens), heads: Int(given.heads), channels: Int(given.channels),
-            rotary: rotary, elementType: elementType, outputType: outputType,
-            strides: strides(given.strides), outputStrides: strides(given.output_strides)),
-          device: capabilities)
-      })
+    let plan = try inAttention { () throws(AttentionError) in
+      try RotaryPlan(
+        RotaryRequest(
+          tokens: Int(given.tokens), heads: Int(given.heads), channels: Int(given.channels),
+          rotary: rotary, elementType: elementType, outputType: outputType,
+          strides: strides(given.strides), outputStrides: strides(given.output_strides)),
+        device: capabilities)
+    }
+    let request = plan.request
+    return Family(
+      RotaryKernel.self, "rotate", plan,
+      [
+        .input: request.inputByteCount, .output: request.outputByteCount,
+        .positions: request.tokens * 4, .frequencies: request.rotary.tableByteCount,
+      ]
+    ) { (tensors) throws(Failure) in
+      RotaryBuffers(
+        input: try tensors.need(.input), output: try tensors.need(.output),
+        positions: try tensors.need(.positions), frequencies: try tensors.need(.frequencies))
+    }
   }
 }
 
@@ -347,14 +245,31 @@ public func appendPlanCreate(
     let rotary = given.rotary == nil ? nil : try rotary(given.rotary)
     let keyType = try elementType(given.key_type, "request.key_type") ?? .f32
     let valueType = try elementType(given.value_type, "request.value_type")
-    return AppendFamilyPlan(
-      plan: try inAttention { () throws(AttentionError) in
-        try CacheAppendPlan(
-          CacheAppendRequest(
-            tokens: Int(given.tokens), storage: storage, keyType: keyType, valueType: valueType,
-            keyStrides: strides(given.key_strides), valueStrides: strides(given.value_strides),
-            rotary: rotary), device: capabilities)
-      })
+    let plan = try inAttention { () throws(AttentionError) in
+      try CacheAppendPlan(
+        CacheAppendRequest(
+          tokens: Int(given.tokens), storage: storage, keyType: keyType, valueType: valueType,
+          keyStrides: strides(given.key_strides), valueStrides: strides(given.value_strides),
+          rotary: rotary), device: capabilities)
+    }
+    let request = plan.request
+    let numbers = request.tokens * 4
+    return Family(
+      CacheAppendKernel.self, "append", plan,
+      [
+        .key: request.keyByteCount, .value: storage.value == nil ? 0 : request.valueByteCount,
+        .sequences: numbers, .positions: numbers,
+        .frequencies: request.rotary?.tableByteCount ?? 0,
+        .rotaryPositions: request.rotary == nil ? 0 : numbers,
+        .lengths: storage.key.arrangement.kind == .ring ? storage.sequences * 4 : 0,
+      ], optional: [.rotaryPositions], cache: storage
+    ) { (tensors) throws(Failure) in
+      CacheAppendBuffers(
+        key: try tensors.need(.key), value: tensors.take(.value),
+        sequences: try tensors.need(.sequences), positions: try tensors.need(.positions),
+        frequencies: tensors.take(.frequencies), rotaryPositions: tensors.take(.rotaryPositions),
+        lengths: tensors.take(.lengths), cache: try tensors.takeCache())
+    }
   }
 }
 
@@ -367,13 +282,25 @@ public func compactPlanCreate(
   createPlan(device, plan) { (capabilities) throws(Failure) in
     let given = try read(request, "request")
     let storage = try cache(given.cache)
-    return CompactFamilyPlan(
-      plan: try inAttention { () throws(AttentionError) in
-        try CacheCompactPlan(
-          CacheCompactRequest(
-            storage: storage, nodes: Int(given.nodes), pathTokens: nilIfZero(given.path_tokens)),
-          device: capabilities)
-      })
+    let plan = try inAttention { () throws(AttentionError) in
+      try CacheCompactPlan(
+        CacheCompactRequest(
+          storage: storage, nodes: Int(given.nodes), pathTokens: nilIfZero(given.path_tokens)),
+        device: capabilities)
+    }
+    let request = plan.request
+    return Family(
+      CacheCompactKernel.self, "compact", plan,
+      [
+        .committed: request.sequences * 4, .pathLengths: request.sequences * 4,
+        // Both are at most 2^30.
+        .paths: request.sequences * request.pathTokens * 4,
+      ], cache: storage
+    ) { (tensors) throws(Failure) in
+      CacheCompactBuffers(
+        committed: try tensors.need(.committed), paths: try tensors.need(.paths),
+        pathLengths: try tensors.need(.pathLengths), cache: try tensors.takeCache())
+    }
   }
 }
 
@@ -386,10 +313,15 @@ public func copyPagesPlanCreate(
   createPlan(device, plan) { (capabilities) throws(Failure) in
     let given = try read(request, "request")
     let storage = try cache(given.cache)
-    return CopyPagesFamilyPlan(
-      plan: try inAttention { () throws(AttentionError) in
-        try CacheCopyPagesPlan(
-          CacheCopyPagesRequest(storage: storage, copies: Int(given.copies)), device: capabilities)
-      })
+    let plan = try inAttention { () throws(AttentionError) in
+      try CacheCopyPagesPlan(
+        CacheCopyPagesRequest(storage: storage, copies: Int(given.copies)), device: capabilities)
+    }
+    return Family(
+      CopyPagesKernel.self, "copy pages", plan, [.copies: plan.request.copies * 8], cache: storage
+    ) { (tensors) throws(Failure) in
+      CopyPagesKernel.Buffers(
+        copies: try tensors.need(.copies), cache: try tensors.takeCache())
+    }
   }
 }

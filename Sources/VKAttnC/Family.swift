@@ -25,6 +25,7 @@ struct Family<Kernel: RecordedKernel>: FamilyPlan {
   let lines: [String]
   let scratchByteCount: Int
   private let byteCounts: [TensorName: Int]
+  private let optional: Set<TensorName>
   private let place: Place
 
   /// States a family.
@@ -34,18 +35,24 @@ struct Family<Kernel: RecordedKernel>: FamilyPlan {
   ///   - name: as descriptions have it.
   ///   - plan: the plan.
   ///   - byteCounts: the bytes of each tensor's buffer; 0 of those that this plan has not.
+  ///   - optional: those that may be left out all the same.
+  ///   - cache: the cache that the kernel writes to.
   ///   - scratchByteCount: the bytes of working memory.
+  ///   - details: further lines of descriptions.
   ///   - place: gives the bindings their places.
   init(
     _ kernel: Kernel.Type, _ name: String, _ plan: Kernel.Plan,
-    _ byteCounts: KeyValuePairs<TensorName, Int>, scratchByteCount: Int = 0,
+    _ byteCounts: KeyValuePairs<TensorName, Int>, optional: Set<TensorName> = [],
+    cache: CacheStorage? = nil, scratchByteCount: Int = 0, details: [String] = [],
     place: @escaping Place
   ) {
     self.plan = plan
-    self.lines = ["family: \(name)"]
+    self.lines = ["family: \(name)"] + details
     self.scratchByteCount = scratchByteCount
-    self.byteCounts = Dictionary(
-      byteCounts.filter { $0.value > 0 }.map { ($0.key, $0.value) }, uniquingKeysWith: max)
+    let all =
+      byteCounts.map { ($0.key, $0.value) } + (cache?.byteCounts ?? [:]).map { ($0.key, $0.value) }
+    self.byteCounts = Dictionary(all.filter { $0.1 > 0 }, uniquingKeysWith: max)
+    self.optional = optional
     self.place = place
   }
 
@@ -55,7 +62,8 @@ struct Family<Kernel: RecordedKernel>: FamilyPlan {
 
   func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
     RecordedFamilyKernel(
-      kernel: try Kernel(plan, on: device), tensors: Set(byteCounts.keys), place: place)
+      kernel: try Kernel(plan, on: device), tensors: Set(byteCounts.keys).subtracting(optional),
+      place: place)
   }
 }
 

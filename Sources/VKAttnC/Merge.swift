@@ -1,56 +1,29 @@
 public import CVKAttn
 internal import VulkanAttention
 
-struct MergeFamilyPlan: FamilyPlan {
-  let plan: StateMergePlan
-
-  var lines: [String] { ["family: merge", "partials: \(plan.request.partials)"] }
-
-  func byteCount(of tensor: TensorName) -> Int? {
-    let request = plan.request
-    switch tensor {
-    case .scratch: return 0
-    case .partialOutputs: return request.partialOutputByteCount
-    case .partialLogSumExps: return request.partialLogSumExpByteCount
-    case .partialStarts:
-      return request.partialStartByteCount == 0 ? nil : request.partialStartByteCount
-    case .output: return request.outputByteCount
-    case .logSumExp: return request.returnsLogSumExp ? request.logSumExpByteCount : nil
-    default: return nil
-    }
-  }
-
-  func makeKernel(on device: ComputeDevice) throws(AttentionError) -> any FamilyKernel {
-    MergeFamilyKernel(kernel: try StateMergeKernel(plan, on: device))
-  }
+extension StateMergeKernel: RecordedKernel {
+  typealias Plan = StateMergePlan
 }
 
-struct MergeFamilyKernel: FamilyKernel {
-  let kernel: StateMergeKernel
-
-  func buffers(_ bindings: inout Bindings) throws(Failure) -> StateMergeBuffers {
-    let first = AttentionState(
-      output: try bindings.need(.partialOutputs), logSumExp: try bindings.need(.partialLogSumExps))
-    let secondOutput = bindings.take(.partialOutputs, index: 1)
-    let secondLogSumExp = bindings.take(.partialLogSumExps, index: 1)
-    let output = try bindings.need(.output)
-    let logSumExp = bindings.take(.logSumExp)
-    switch (secondOutput, secondLogSumExp) {
-    case (let secondOutput?, let secondLogSumExp?):
-      return StateMergeBuffers(
-        first, AttentionState(output: secondOutput, logSumExp: secondLogSumExp), output: output,
-        logSumExp: logSumExp)
-    case (nil, nil):
-      return StateMergeBuffers(
-        first, partialStarts: bindings.take(.partialStarts), output: output, logSumExp: logSumExp)
-    default:
-      throw Failure(
-        .missingBuffer, "of partialOutputs[1] and partialLogSumExps[1] only one is bound")
-    }
-  }
-
-  func record(_ buffers: StateMergeBuffers, into recorder: Recorder) throws(AttentionError) {
-    try kernel.record(buffers, into: recorder)
+/// A first pair of tensors alone, or a second one beside it.
+private func mergeBuffers(_ tensors: inout Bindings) throws(Failure) -> StateMergeBuffers {
+  let first = AttentionState(
+    output: try tensors.need(.partialOutputs), logSumExp: try tensors.need(.partialLogSumExps))
+  let secondOutput = tensors.take(.partialOutputs, index: 1)
+  let secondLogSumExp = tensors.take(.partialLogSumExps, index: 1)
+  let output = try tensors.need(.output)
+  let logSumExp = tensors.take(.logSumExp)
+  switch (secondOutput, secondLogSumExp) {
+  case (let secondOutput?, let secondLogSumExp?):
+    return StateMergeBuffers(
+      first, AttentionState(output: secondOutput, logSumExp: secondLogSumExp), output: output,
+      logSumExp: logSumExp)
+  case (nil, nil):
+    return StateMergeBuffers(
+      first, partialStarts: tensors.take(.partialStarts), output: output, logSumExp: logSumExp)
+  default:
+    throw Failure(
+      .missingBuffer, "of partialOutputs[1] and partialLogSumExps[1] only one is bound")
   }
 }
 
@@ -67,17 +40,25 @@ public func mergePlanCreate(
     let count = Int(given.partial_count)
     let elementType = try elementType(given.element_type, "request.element_type") ?? .f32
     let mergedType = try VKAttnC.elementType(given.merged_type, "request.merged_type")
-    return MergeFamilyPlan(
-      plan: try inAttention { () throws(AttentionError) in
-        try StateMergePlan(
-          StateMergeRequest(
-            rowCount: Int(given.row_count), headCount: Int(given.head_count),
-            partials: has(given.flags, VKATTN_MERGE_TOTAL) ? .total(count) : .perRow(count),
-            valueHeadSize: Int(given.value_head_size), elementType: elementType,
-            mergedElementType: mergedType,
-            returnsLogSumExp: has(given.flags, VKATTN_MERGE_RETURNS_LOG_SUM_EXP),
-            outputStrides: stateStrides(given.output_strides),
-            logSumExpStrides: stateStrides(given.log_sum_exp_strides)), device: capabilities)
-      })
+    let plan = try inAttention { () throws(AttentionError) in
+      try StateMergePlan(
+        StateMergeRequest(
+          rowCount: Int(given.row_count), headCount: Int(given.head_count),
+          partials: has(given.flags, VKATTN_MERGE_TOTAL) ? .total(count) : .perRow(count),
+          valueHeadSize: Int(given.value_head_size), elementType: elementType,
+          mergedElementType: mergedType,
+          returnsLogSumExp: has(given.flags, VKATTN_MERGE_RETURNS_LOG_SUM_EXP),
+          outputStrides: stateStrides(given.output_strides),
+          logSumExpStrides: stateStrides(given.log_sum_exp_strides)), device: capabilities)
+    }
+    let request = plan.request
+    return Family(
+      StateMergeKernel.self, "merge", plan,
+      [
+        .partialOutputs: request.partialOutputByteCount,
+        .partialLogSumExps: request.partialLogSumExpByteCount,
+        .partialStarts: request.partialStartByteCount, .output: request.outputByteCount,
+        .logSumExp: request.returnsLogSumExp ? request.logSumExpByteCount : 0,
+      ], details: ["partials: \(request.partials)"], place: mergeBuffers)
   }
 }
