@@ -1702,7 +1702,8 @@ typedef struct vkattn_foreign_device {
    * device uses the queues. */
   vkattn_queue_callback lock_queue;
   vkattn_queue_callback unlock_queue;
-  /* Called once, when no device, buffer or work of the library uses the handles any more; may be NULL. */
+  /* Called once, when no device, buffer or work of the library uses the handles any more, and not where the device is
+     not made; may be NULL. */
   vkattn_release_callback released;
   void *context;
   /* More queues (VkQueue) of the same family, for streams; lock_queue and unlock_queue are for all of them. */

@@ -12,6 +12,8 @@ public struct CaseFileError: Error, Sendable, Hashable {
   public enum Problem: Sendable, Hashable {
     /// The file could not be read; the system's reason.
     case unreadable(String)
+    /// The file could not be written; the system's reason. What was there stays.
+    case unwritable(String)
     /// The file ends before `needed` bytes; `available` are there.
     case truncated(needed: UInt64, available: UInt64)
     /// A length or a count above what is accepted.
@@ -60,6 +62,7 @@ extension CaseFileError.Problem {
   fileprivate var text: String {
     switch self {
     case .unreadable(let reason): "cannot be read: \(reason)"
+    case .unwritable(let reason): "cannot be written: \(reason)"
     case .truncated(let needed, let available):
       "truncated: \(needed) bytes are needed, \(available) are there"
     case .tooLarge(let value, let limit): "\(value) is above the limit of \(limit)"

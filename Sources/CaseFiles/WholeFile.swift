@@ -37,28 +37,42 @@ func readWholeFile(_ path: String, byteLimit: Int) throws(CaseFileError) -> [UIn
   return bytes
 }
 
-/// Replaces the file at `path` by `bytes`.
+/// Replaces the file at `path` by `bytes`, in one step: where that fails, what was there stays. What is no regular file,
+/// such as `/dev/stdout`, is written to.
 func writeWholeFile(_ path: String, _ bytes: [UInt8]) throws(CaseFileError) {
-  let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-  guard descriptor >= 0 else { throw systemError(path, "open") }
-  var written = 0
-  while written < bytes.count {
+  var status = stat()
+  let isReplaced = stat(path, &status) != 0 || status.st_mode & S_IFMT == S_IFREG
+  let written = isReplaced ? "\(path).\(getpid()).\(UInt64.random(in: 0 ... .max))" : path
+  let flags = isReplaced ? O_CREAT | O_EXCL : 0
+  let descriptor = open(written, O_WRONLY | O_CLOEXEC | flags, 0o644)
+  guard descriptor >= 0 else { throw systemError(path, "open", CaseFileError.Problem.unwritable) }
+  var failedCall: String?
+  var count = 0
+  while failedCall == nil, count < bytes.count {
     let put = bytes.withUnsafeBytes { buffer in
-      write(descriptor, buffer.baseAddress.map { $0 + written }, bytes.count - written)
+      write(descriptor, buffer.baseAddress.map { $0 + count }, bytes.count - count)
     }
     if put < 0 && errno == EINTR { continue }
-    if put < 0 {
-      let failure = systemError(path, "write")
-      close(descriptor)
-      throw failure
-    }
-    written += put
+    if put < 0 { failedCall = "write" } else { count += put }
   }
-  // A full disk may be reported here only.
-  if close(descriptor) != 0 { throw systemError(path, "close") }
+  // Its contents before its name, or a crash could leave an empty file. A full disk may be reported only when it is
+  // closed.
+  if failedCall == nil, isReplaced, fsync(descriptor) != 0 { failedCall = "fsync" }
+  var reason = errno
+  if close(descriptor) != 0, failedCall == nil { (failedCall, reason) = ("close", errno) }
+  if failedCall == nil, isReplaced, rename(written, path) != 0 {
+    (failedCall, reason) = ("rename", errno)
+  }
+  guard let failedCall else { return }
+  if isReplaced { unlink(written) }
+  errno = reason
+  throw systemError(path, failedCall, CaseFileError.Problem.unwritable)
 }
 
-private func systemError(_ path: String, _ call: String) -> CaseFileError {
+private func systemError(
+  _ path: String, _ call: String,
+  _ problem: (String) -> CaseFileError.Problem = CaseFileError.Problem.unreadable
+) -> CaseFileError {
   let reason = strerror(errno).map { String(cString: $0) } ?? "error \(errno)"
-  return CaseFileError(path, "file", .unreadable("\(call): \(reason)"))
+  return CaseFileError(path, "file", problem("\(call): \(reason)"))
 }

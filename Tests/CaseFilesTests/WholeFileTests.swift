@@ -28,8 +28,26 @@ import Testing
       // Twice: the second replaces the first, a longer file included.
       try Data(count: 100_000).write(to: URL(filePath: path))
       try file.write(path: path)
-      guard case .attention(let problem) = try CaseFile(path: path) else { return }
+      guard case .attention(let problem) = try CaseFile(path: path) else {
+        Issue.record("no attention case")
+        return
+      }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["small.safetensors"])
       #expect(problem.file == path && problem.q.doubles() == [0, 1, 2, 3, 4, 5, 6, 7])
+    }
+  }
+
+  @Test func whatCannotBeWrittenLeavesTheFile() throws {
+    try withFolder { folder in
+      let path = "\(folder)/case"
+      let file = try SafetensorsFile(bytes: SmallCase().bytes, name: "small")
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+      #expect(throws: CaseFileError.self) { try file.write(path: path) }
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["case"])
+      let failure = #expect(throws: CaseFileError.self) {
+        try file.write(path: "\(folder)/none/case")
+      }
+      #expect(failure?.problem == .unwritable("open: No such file or directory"))
     }
   }
 
@@ -63,7 +81,8 @@ import Testing
     let file = try SafetensorsFile(bytes: SmallCase().bytes, name: "small")
     #expect(throws: CaseFileError.self) { try file.write(path: "/nowhere/at/all") }
     #if os(Linux)
-      #expect(throws: CaseFileError.self) { try file.write(path: "/dev/full") }
+      let failure = #expect(throws: CaseFileError.self) { try file.write(path: "/dev/full") }
+      #expect(failure?.problem == .unwritable("write: No space left on device"))
     #endif
   }
 }

@@ -54,9 +54,9 @@ extension LeanSchedule {
   ///
   /// Items are handed out in their order, each to the worker that is free first.
   ///
-  /// - Parameter workers: work items that run at the same time; nil for this schedule's groups.
+  /// - Parameter workers: work items that run at the same time, at most 65 536; nil for this schedule's groups.
   public func efficiencies(workers: Int? = nil) -> [ScheduleEfficiency] {
-    let workers = max(1, workers ?? groupCount)
+    let workers = min(max(1, workers ?? groupCount), 1 << 16)
     return ScheduleEfficiency.Strategy.allCases.map { efficiency($0, workers: workers) }
   }
 

@@ -105,9 +105,12 @@ public final class ComputeDevice: Sendable {
     self.logical = logical
     logger = options.logger
     pool = MemoryPool(logical, limit: options.memoryLimit)
-    queue = options.compilesOnly ? nil : try SubmissionQueue(logical, on: logical.queues[0])
+    queue =
+      options.compilesOnly
+      ? nil : try SubmissionQueue(logical, on: logical.queues[0], slots: CommandSlots())
     pipelines = try PipelineStore(
       logical, directory: options.pipelineCacheDirectory, logger: options.logger)
+    logical.isOpen.store(true, ordering: .relaxed)
     logger.info(
       "opened device",
       metadata: [

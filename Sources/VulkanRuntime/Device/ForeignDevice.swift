@@ -57,7 +57,7 @@ public struct ForeignDevice: @unchecked Sendable {
   /// It is called on the thread that submits, and not with any lock of this library held.
   public var queueAccess: QueueAccess?
   /// Called once, on any thread, when nothing of this library uses the handles any more: its devices, buffers
-  /// and pipelines are gone and its work is done.
+  /// and pipelines are gone and its work is done. Where adoption fails it is not called.
   public var released: (@Sendable () -> Void)?
 
   /// Names a device and what it was created with.

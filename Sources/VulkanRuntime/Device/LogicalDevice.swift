@@ -18,6 +18,8 @@ final class LogicalDevice: @unchecked Sendable {
   /// Set where the Vulkan device is an app's own, which is left alone at the end.
   private let foreign: ForeignDevice?
   private let lost = Atomic<Bool>(false)
+  /// Set when the device is whole: where its initializer fails, an app still has its handles and is not told.
+  let isOpen = Atomic<Bool>(false)
 
   init(
     instance: VulkanInstance, physical: VkPhysicalDevice, capabilities: DeviceCapabilities,
@@ -117,7 +119,7 @@ final class LogicalDevice: @unchecked Sendable {
 
   deinit {
     if let foreign {
-      foreign.released?()
+      if isOpen.load(ordering: .relaxed) { foreign.released?() }
     } else {
       calls.vkDestroyDevice(handle, nil)
     }

@@ -23,7 +23,9 @@ final class ForeignMemory: Sendable {
   ) throws(VulkanError) -> MemoryBlock {
     let key = UInt(bitPattern: buffer)
     return try state.withLock { (state) throws(VulkanError) -> MemoryBlock in
-      if let known = state.adopted[key]?.block {
+      // A handle may come again while the block of the buffer that had it is on its way out, which tells the app before
+      // it is gone: the address is another one then, or the block is as good.
+      if let known = state.adopted[key]?.block, known.address == logical.address(of: buffer) {
         guard known.byteCount == foreign.bufferByteCount, known.usage == foreign.usage,
           known.mapped == foreign.mapped
         else {

@@ -81,19 +81,21 @@ final class PipelineStore: @unchecked Sendable {
 
   /// Writes the cache to its file where there is something new.
   func save() throws(VulkanError) {
-    guard let file, let cache, !logical.isLost,
-      isDirty.exchange(false, ordering: .relaxed)
-    else { return }
-    do throws(VulkanError) {
-      // A driver with a cache of its own may have nothing new to keep.
-      let data = try cacheData(cache)
-      if stored.withLock({ $0 }) == data { return }
-      try file.write(data)
-      stored.withLock { $0 = data }
-    } catch {
-      // Still to be written, at the next call or when the device is closed.
-      isDirty.store(true, ordering: .relaxed)
-      throw error
+    guard let file, let cache, !logical.isLost else { return }
+    // One at a time, or what was read earlier could replace what was read later.
+    try stored.withLock { (stored) throws(VulkanError) in
+      guard isDirty.exchange(false, ordering: .relaxed) else { return }
+      do throws(VulkanError) {
+        // A driver with a cache of its own may have nothing new to keep.
+        let data = try cacheData(cache)
+        if stored == data { return }
+        try file.write(data)
+        stored = data
+      } catch {
+        // Still to be written, at the next call or when the device is closed.
+        isDirty.store(true, ordering: .relaxed)
+        throw error
+      }
     }
   }
 

@@ -27,7 +27,8 @@ public final class CommandList: Sendable {
 /// Which queue runs a list with timestamps, for which there is one place each.
 final class TimedRun: Sendable {
   private struct Holder {
-    /// Weak: the queue holds the list while it runs. A queue that is gone is done.
+    var isTaken = false
+    /// Weak: the queue holds the list while it runs, and gives the place back where it goes meanwhile.
     weak var queue: SubmissionQueue?
   }
 
@@ -39,14 +40,14 @@ final class TimedRun: Sendable {
   /// Takes the timestamps for a run; false where another one has them.
   func begin(on queue: SubmissionQueue) -> Bool {
     holder.withLock { holder in
-      guard holder.queue == nil else { return false }
-      holder.queue = queue
+      guard !holder.isTaken else { return false }
+      holder = Holder(isTaken: true, queue: queue)
       return true
     }
   }
 
   /// Gives them back.
   func end() {
-    holder.withLock { $0.queue = nil }
+    holder.withLock { $0 = Holder() }
   }
 }

@@ -1,4 +1,14 @@
 internal import CVulkan
+internal import Synchronization
+
+/// The slots of a device that no one uses: recorders come from the device, and their work ends in any of its streams.
+final class CommandSlots: Sendable {
+  private let free = Mutex<[CommandSlot]>([])
+
+  func take() -> CommandSlot? { free.withLock { $0.popLast() } }
+
+  func give(_ slot: CommandSlot) { free.withLock { $0.append(slot) } }
+}
 
 /// A command buffer with its pool and its timestamps, used again once its work is done.
 final class CommandSlot: @unchecked Sendable {

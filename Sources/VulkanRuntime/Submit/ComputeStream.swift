@@ -10,6 +10,9 @@
 /// A recorder, or a command list, of the device goes to any of its streams. Streams use the queues of
 /// ``ComputeDevice/queueCount``, in turn; where there are more streams than queues they share, and their work is then
 /// ordered more than it has to be. Safe to share between tasks.
+///
+/// The last reference to a stream and its submissions waits for its work, but for work that waits for another stream or
+/// for an app's point: that goes on by itself, and what it uses lives until it is done.
 public struct ComputeStream: Sendable {
   let queue: SubmissionQueue
 
@@ -59,9 +62,9 @@ extension ComputeDevice {
   ///
   /// - Throws: `missingFeatures` for a device that only compiles, `deviceLost`, or the failed call.
   public func makeStream() throws(VulkanError) -> ComputeStream {
-    _ = try usableQueue()
+    let slots = try usableQueue().slots
     try logical.checkAlive("a stream")
-    return ComputeStream(try SubmissionQueue(logical, on: logical.nextQueue()))
+    return ComputeStream(try SubmissionQueue(logical, on: logical.nextQueue(), slots: slots))
   }
 
   /// The device's own order.

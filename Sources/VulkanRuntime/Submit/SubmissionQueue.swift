@@ -4,16 +4,18 @@ internal import Synchronization
 
 /// An order of work with its timeline: submits, keeps what is in flight alive, wakes who waits.
 final class SubmissionQueue: Sendable {
-  private struct InFlight {
+  private struct InFlight: Sendable {
     let value: UInt64
     let work: Work
     /// Of the work that this one waits for on the device.
     let timelines: [Timeline]
+    /// Whether it waits for what is not of this queue, and may never come.
+    let waitsForOthers: Bool
     let record: SubmissionRecord
   }
 
   /// What runs, with all that it keeps alive.
-  private enum Work {
+  private enum Work: Sendable {
     case once(CommandSlot, retained: [any AnyObject & Sendable])
     case replayed(CommandList)
 
@@ -33,7 +35,6 @@ final class SubmissionQueue: Sendable {
   private struct State {
     var lastValue: UInt64 = 0
     var inFlight: [InFlight] = []
-    var freeSlots: [CommandSlot] = []
     var waiters: [UInt64: Waiter] = [:]
     var nextWaiter: UInt64 = 0
     var isWatching = false
@@ -42,22 +43,49 @@ final class SubmissionQueue: Sendable {
   let logical: LogicalDevice
   let timeline: Timeline
   let deviceQueue: DeviceQueue
+  let slots: CommandSlots
   private let state = Mutex(State())
   /// Blocks in Vulkan while someone waits, so that no task of Swift's pool has to.
   private let watcher = DispatchQueue(label: "VulkanRuntime.SubmissionQueue")
 
-  init(_ logical: LogicalDevice, on deviceQueue: DeviceQueue) throws(VulkanError) {
+  /// - Parameter slots: those of all queues of the device.
+  init(
+    _ logical: LogicalDevice, on deviceQueue: DeviceQueue, slots: CommandSlots
+  ) throws(VulkanError) {
     self.logical = logical
     self.deviceQueue = deviceQueue
+    self.slots = slots
     timeline = try Timeline(logical)
   }
 
   deinit {
+    let inFlight = state.withLock { $0.inFlight }
+    let rest = { @Sendable [logical, timeline, deviceQueue] in
+      Self.rest(inFlight, logical, timeline, deviceQueue)
+    }
+    // What others hold up may be waited for in vain, by the thread that would let it go on.
+    let done = try? timeline.value()
+    if let done, inFlight.contains(where: { $0.value > done && $0.waitsForOthers }) {
+      DispatchQueue.global(qos: .utility).async(execute: rest)
+    } else {
+      rest()
+    }
+  }
+
+  /// Waits for the work of a queue that is gone.
+  @Sendable
+  private static func rest(
+    _ inFlight: [InFlight], _ logical: LogicalDevice, _ timeline: Timeline,
+    _ deviceQueue: DeviceQueue
+  ) {
+    defer {
+      for case .replayed(let list) in inFlight.map(\.work) { list.timedRun.end() }
+    }
+    guard let last = inFlight.last else { return }
     // Our own work is enough. A wait for the whole device would need all its queues, other streams' and an app's
     // own, to rest.
-    let last = state.withLock { $0.lastValue }
     do throws(VulkanError) {
-      _ = try timeline.block(until: last, nanoseconds: .max)
+      _ = try timeline.block(until: last.value, nanoseconds: .max)
     } catch {
       // A lost device, most likely. What is destroyed next must not be in use all the same.
       guard !logical.isForeign else { return }
@@ -71,9 +99,8 @@ final class SubmissionQueue: Sendable {
   func makeRecorder(isReplayable: Bool) throws(VulkanError) -> Recorder {
     try logical.checkAlive("recording")
     try collect()
-    let free = state.withLock { $0.freeSlots.popLast() }
     let slot: CommandSlot
-    if let free { slot = free } else { slot = try CommandSlot(logical) }
+    if let free = slots.take() { slot = free } else { slot = try CommandSlot(logical) }
     return try Recorder(logical, slot: slot, isReplayable: isReplayable)
   }
 
@@ -84,6 +111,8 @@ final class SubmissionQueue: Sendable {
   ) throws(VulkanError) -> Submission {
     try logical.checkAlive("submission")
     try logical.checkOwn("recorder", recorder.logical)
+    // Else an app that waits elsewhere, for another stream or on the device, keeps all that was ever in flight here.
+    try collect()
     let dependencies = try Dependencies(on: submissions, points: points, of: timeline)
     let (slot, retained) = try recorder.finish()
     return try submit(.once(slot, retained: retained), dependencies)
@@ -95,6 +124,7 @@ final class SubmissionQueue: Sendable {
   ) throws(VulkanError) -> Submission {
     try logical.checkAlive("submission")
     try logical.checkOwn("command list", list.logical)
+    try collect()
     let dependencies = try Dependencies(on: submissions, points: points, of: timeline)
     guard list.slot.timestampCount > 0 else { return try submit(.replayed(list), dependencies) }
     // Reads the timestamps of the last run, if that is done.
@@ -124,7 +154,8 @@ final class SubmissionQueue: Sendable {
           state.lastValue = value
           state.inFlight.append(
             InFlight(
-              value: value, work: work, timelines: dependencies.timelines, record: record))
+              value: value, work: work, timelines: dependencies.timelines,
+              waitsForOthers: !dependencies.points.isEmpty, record: record))
           return value
         }
       }
@@ -284,16 +315,25 @@ final class SubmissionQueue: Sendable {
   /// Releases what finished work kept alive and takes its command buffers back.
   private func collect() throws(VulkanError) {
     let value = try timeline.value()
-    try state.withLock { (state) throws(VulkanError) in
-      // In the order of submission. Taken out first: where reading fails, the slot is dropped.
-      while let finished = state.inFlight.first, finished.value <= value {
-        state.inFlight.removeFirst()
-        finished.record.timestamps = try finished.work.slot.readTimestamps()
-        switch finished.work {
-        case .once(let slot, _): state.freeSlots.append(slot)
-        case .replayed(let list): list.timedRun.end()
+    // It goes outside of the lock: with it go buffers, which call functions of an app, and these may come back here.
+    let (finished, failure) = state.withLock { state -> ([InFlight], VulkanError?) in
+      var failure: VulkanError?
+      // In the order of submission.
+      let finished = Array(state.inFlight.prefix { $0.value <= value })
+      state.inFlight.removeFirst(finished.count)
+      for one in finished {
+        do throws(VulkanError) {
+          one.record.timestamps = try one.work.slot.readTimestamps()
+          // Where reading fails, the slot is dropped.
+          if case .once(let slot, _) = one.work { slots.give(slot) }
+        } catch {
+          failure = failure ?? error
         }
+        if case .replayed(let list) = one.work { list.timedRun.end() }
       }
+      return (finished, failure)
     }
+    withExtendedLifetime(finished) {}
+    if let failure { throw failure }
   }
 }

@@ -442,5 +442,6 @@ import Testing
     let nothing = try LeanSchedule(
       sequences: [], keyHeads: 1, tileLength: 1, mode: .lean(groups: 2))
     #expect(nothing.efficiencies().allSatisfy { $0.efficiency == 1 && $0.items == 0 })
+    #expect(schedule.efficiencies(workers: .max) == schedule.efficiencies(workers: 1 << 16))
   }
 }

@@ -1,4 +1,5 @@
 import CVulkan
+import Foundation
 import Synchronization
 import TestSupport
 import Testing
@@ -325,4 +326,55 @@ struct ForeignDeviceTests {
     try raw.destroy(timeline: semaphore)
     expectSilence()
   }
+
+  @Test(
+    "A stream that waits for an app's point is dropped at once, and its work is done when the point is reached"
+  )
+  func droppedBeforeThePoint() throws {
+    let semaphore = try raw.makeTimeline()
+    let target = try raw.makeBuffer(byteCount: 8192, filledWith: 0xFF)
+    let point = TimelinePoint(semaphore: semaphore, value: 1)
+    let flag = ReleaseFlag()
+    let word = { target.mapped.loadUnaligned(as: UInt32.self) }
+    do {
+      var foreign = raw.foreign()
+      foreign.released = { flag.set() }
+      let device = try ComputeDevice(adopting: foreign, options: options)
+      let buffer = try device.adopt(
+        ForeignBuffer(
+          target.handle, bufferByteCount: target.byteCount, usage: target.usage, byteCount: 64))
+      let recorder = try device.makeRecorder()
+      try recorder.fill(buffer, with: 77)
+      try device.makeStream().submit(recorder, reaching: [point])
+    }
+    #expect(!flag.isSet && word() == 0xFFFF_FFFF)
+    try raw.signal(point)
+    while !flag.isSet { usleep(200) }
+    #expect(word() == 77)
+    try raw.destroy(target)
+    try raw.destroy(timeline: semaphore)
+    expectSilence()
+  }
+
+  @Test("Where a device is not adopted, its end is not told")
+  func failedAdoption() throws {
+    let flag = ReleaseFlag()
+    var foreign = raw.foreign()
+    foreign.released = { flag.set() }
+    #expect(throws: VulkanError.self) {
+      _ = try ComputeDevice(adopting: foreign, options: options) { calls in
+        calls.vkCreateSemaphore = { _, _, _, _ in VK_ERROR_OUT_OF_HOST_MEMORY }
+      }
+    }
+    #expect(!flag.isSet)
+  }
+}
+
+/// Whether an app was told that its handles are free.
+private final class ReleaseFlag: Sendable {
+  private let value = Atomic(false)
+
+  var isSet: Bool { value.load(ordering: .acquiring) }
+
+  func set() { value.store(true, ordering: .releasing) }
 }

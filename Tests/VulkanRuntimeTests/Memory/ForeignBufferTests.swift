@@ -57,6 +57,26 @@ struct ForeignBufferTests {
     #expect(RawVulkan.drainMessages() == [])
   }
 
+  @Test("Who is told of a buffer's end may submit to the device")
+  func releasedSubmits() throws {
+    let buffer = try raw.makeBuffer(byteCount: 64 + tail)
+    let hasSubmitted = Mutex(false)
+    let submission: Submission
+    do {
+      var foreign = part(buffer, 0..<64)
+      foreign.released = { [device] in
+        let own = try? device.submit(device.makeRecorder())
+        hasSubmitted.withLock { $0 = own != nil }
+      }
+      let recorder = try device.makeRecorder()
+      try recorder.fill(device.adopt(foreign), with: 1)
+      submission = try device.submit(recorder)
+    }
+    try submission.wait()
+    #expect(hasSubmitted.withLock { $0 })
+    try raw.destroy(buffer)
+  }
+
   @Test("Where the app has the memory mapped, nothing is copied through other buffers")
   func mapped() async throws {
     let buffer = try raw.makeBuffer(byteCount: 64 + tail)

@@ -100,6 +100,28 @@ struct ComputeStreamTests {
     #expect(timeline == nil)
   }
 
+  @Test(
+    "A stream that no one waits for lets go of what is done, and its command buffers come again")
+  func collects() throws {
+    let stream = try device.makeStream()
+    weak var allocation: Allocation?
+    do {
+      let buffer = try device.makeBuffer(byteCount: 64)
+      allocation = buffer.allocation
+      let recorder = try device.makeRecorder()
+      try recorder.fill(buffer, with: 1)
+      try device.submit(device.makeRecorder(), after: [stream.submit(recorder)]).wait()
+    }
+    #expect(allocation != nil)
+    try stream.submit(device.makeRecorder())
+    #expect(allocation == nil)
+    for _ in 0..<20 { try stream.submit(device.makeRecorder()).wait() }
+    let slots = try device.usableQueue().slots
+    var count = 0
+    while slots.take() != nil { count += 1 }
+    #expect((1...5).contains(count))
+  }
+
   @Test("A list with timestamps runs in one stream at a time")
   func timedList() throws {
     let recorder = try device.makeRecorder(forReplay: true)
