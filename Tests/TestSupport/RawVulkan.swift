@@ -55,6 +55,23 @@ public final class RawVulkan: @unchecked Sendable {
   private let lookUp: PFN_vkGetInstanceProcAddr
   private let messenger: VkDebugUtilsMessengerEXT?
 
+  /// Whether the loader has the validation layers of Khronos.
+  public static let listsValidationLayer: Bool = {
+    guard let library = dlopen("libvulkan.so.1", RTLD_NOW) ?? dlopen("libvulkan.so", RTLD_NOW),
+      let symbol = dlsym(library, "vkEnumerateInstanceLayerProperties")
+    else { return false }
+    let enumerate = unsafeBitCast(symbol, to: PFN_vkEnumerateInstanceLayerProperties.self)
+    var count: UInt32 = 0
+    guard enumerate(&count, nil) == VK_SUCCESS else { return false }
+    var layers = [VkLayerProperties](repeating: VkLayerProperties(), count: Int(count))
+    guard enumerate(&count, &layers) == VK_SUCCESS else { return false }
+    return layers.contains { layer in
+      withUnsafeBytes(of: layer.layerName) { name in
+        name.prefix { $0 != 0 }.elementsEqual("VK_LAYER_KHRONOS_validation".utf8)
+      }
+    }
+  }()
+
   /// Opens a device with exactly the features that this library cannot do without.
   ///
   /// - Parameters:

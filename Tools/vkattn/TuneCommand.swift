@@ -181,6 +181,8 @@ struct TuneCommand: AsyncParsableCommand {
       console.clearProgress()
       for line in outcome.lines { console.print(line) }
       if case .failed = outcome.verdict { failedCount += 1 }
+      // Not used, and wrong all the same.
+      if !outcome.wrong.isEmpty { failedCount += 1 }
       guard let entry = outcome.entry else { continue }
       foundCount += 1
       guard !dryRun else { continue }

@@ -80,7 +80,13 @@ struct DecodeBenchmark: Sendable {
           + "it was not written, or is wrong")
     }
     let attention = problem.request.attention
-    let rows = attention.dimensions.sampledRows(count: Self.verifiedRowCount)
+    let dimensions = attention.dimensions
+    // Of every sequence one at least, and heads in turn.
+    let rows = Set(dimensions.sampledRows(count: Self.verifiedRowCount)).union(
+      (0..<dimensions.batch).map {
+        dimensions.row(batch: $0, token: 0, head: $0 % dimensions.queryHeads)
+      }
+    ).sorted()
     let expected = problem.expected(rows: rows).o
     let actual = gather(rows, width: attention.valueHeadSize, from: output)
     let relative = ErrorMeasure.relativeRMS(actual: actual, expected: expected)

@@ -174,7 +174,7 @@ struct LinearAttentionBenchmark: Sendable {
     }
   }
 
-  /// Tokens see no later ones: the first of them are a problem of their own.
+  /// Tokens see no later ones: the first of them are a problem of their own, for all heads of the first batch entry.
   private func verify(
     _ result: LinearAttentionReadback, _ request: LinearAttentionRequest,
     _ inputs: LinearAttentionInputs
@@ -204,25 +204,82 @@ struct LinearAttentionBenchmark: Sendable {
         }
       }
     }
-    let problem = try LinearAttentionRequest(
-      tokens: tokens, keyHeads: request.keyHeads, valueHeads: request.valueHeads,
-      keyHeadSize: request.keyHeadSize, valueHeadSize: request.valueHeadSize,
-      updatesPerToken: request.updatesPerToken, scale: request.scale, erases: request.erases,
-      readsBeforeUpdate: request.readsBeforeUpdate, isCausal: request.isCausal,
-      appliesSoftplus: request.appliesSoftplus, normalizer: request.normalizer,
-      operands: request.operands)
-    let expected = problem.reference(own).o
-    let actual = first(result.output)
+    let problem = try request.part(
+      tokens: tokens, keyHeads: request.keyHeads, valueHeads: request.valueHeads)
+    let start = try compare(
+      first(result.output), problem.reference(own).o, request, "the first \(tokens) tokens")
+    // Behind them are parts and submissions of their own: all tokens of the last head of the last batch entry.
+    let last = try compareLastHead(result, request, inputs)
+    return (
+      max(start.largest, last.largest), max(start.relative, last.relative),
+      tokens * request.valueHeads + request.tokens
+    )
+  }
+
+  private func compareLastHead(
+    _ result: LinearAttentionReadback, _ request: LinearAttentionRequest,
+    _ inputs: LinearAttentionInputs
+  ) throws -> (largest: Double, relative: Double) {
+    /// Of [B, T, heads, channels], or with `rows` 1 of [B, heads, …].
+    func last(_ values: [Float], heads: Int, rows: Int) -> [Float] {
+      let width = values.count / (request.batchSize * rows * heads)
+      let entry = values.count / request.batchSize * (request.batchSize - 1)
+      return (0..<rows).flatMap { row -> ArraySlice<Float> in
+        let start = entry + ((row + 1) * heads - 1) * width
+        return values[start..<start + width]
+      }
+    }
+    let (heads, keyHeads, tokens) = (request.valueHeads, request.keyHeads, request.tokens)
+    let updates = tokens * request.updatesPerToken
+    var own = LinearAttentionInputs(
+      query: last(inputs.query, heads: keyHeads, rows: tokens),
+      key: last(inputs.key, heads: keyHeads, rows: updates),
+      value: last(inputs.value, heads: heads, rows: updates))
+    for (operand, values) in inputs.operands {
+      guard case .numbers(let numbers) = values else { continue }
+      let part: [Float]
+      switch operand {
+      case .headDecay, .rate, .timeStepBias, .skip, .bonus:
+        part = Array(numbers.suffix(numbers.count / heads))
+      case .initialState, .initialSum: part = last(numbers, heads: heads, rows: 1)
+      case .eraseKeys: part = last(numbers, heads: keyHeads, rows: updates)
+      case .beta, .eraseGates, .writeGates: part = last(numbers, heads: heads, rows: updates)
+      default: part = last(numbers, heads: heads, rows: tokens)
+      }
+      own.operands[operand] = .numbers(part)
+    }
+    let expected = try request.part(tokens: tokens, keyHeads: 1, valueHeads: 1).reference(own)
+    if let states = result.states[.finalState] {
+      _ = try compare(
+        last(states, heads: heads, rows: 1), expected.state, request, "the last final state")
+    }
+    return try compare(
+      last(result.output, heads: heads, rows: tokens), expected.o, request, "the last head")
+  }
+
+  private func compare(
+    _ actual: [Float], _ expected: [Double], _ request: LinearAttentionRequest, _ what: String
+  ) throws -> (largest: Double, relative: Double) {
     let relative = ErrorMeasure.relativeRMS(actual: actual, expected: expected)
     let gate = AttentionGates.output(request.outputType)
     guard relative.isWithin(gate) else {
       throw BenchmarkRefusal(
-        description: "o: error \(Numbers.scientific(relative.error)) above "
-          + "\(Numbers.scientific(gate)) over \(tokens) tokens")
+        description: "\(what): error \(Numbers.scientific(relative.error)) above "
+          + Numbers.scientific(gate))
     }
     return (
-      ErrorMeasure.worstAbsolute(actual: actual, expected: expected).error, relative.error,
-      tokens * request.valueHeads
+      ErrorMeasure.worstAbsolute(actual: actual, expected: expected).error, relative.error
     )
+  }
+}
+
+extension LinearAttentionRequest {
+  /// The same of one sequence with fewer tokens or heads.
+  fileprivate func part(tokens: Int, keyHeads: Int, valueHeads: Int) throws -> Self {
+    try LinearAttentionRequest(
+      tokens: tokens, keyHeads: keyHeads, valueHeads: valueHeads, keyHeadSize: keyHeadSize,
+      valueHeadSize: valueHeadSize, updatesPerToken: updatesPerToken, scale: scale, erases: erases,
+      readsBeforeUpdate: readsBeforeUpdate, isCausal: isCausal, appliesSoftplus: appliesSoftplus,
+      normalizer: normalizer, operands: operands)
   }
 }

@@ -141,6 +141,10 @@ struct LinearMatrixTests {
     expectClose(
       result.state, to: expected.state, within: 2e-6, "\(what): state",
       sourceLocation: sourceLocation)
+    if problem.request.operands.contains(.finalSum) {
+      expectClose(
+        result.sum, to: expected.sum, within: 2e-6, "\(what): sum", sourceLocation: sourceLocation)
+    }
   }
 
   @Test(arguments: WholeStateModel.allCases, fragments.indices)

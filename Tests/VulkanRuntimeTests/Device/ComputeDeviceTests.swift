@@ -65,11 +65,15 @@ struct ComputeDeviceTests {
       buffer = made
       pipeline = try device.pipeline(MultiplyAdd.description())
       submission = try MultiplyAdd.submitSlow(to: made, share: 0.3, on: device)
+      let recorder = try device.makeRecorder()
+      try recorder.fill(made, with: 77)
+      submission = try device.submit(recorder)
     }
     device = nil
     try await submission?.completed()
-    let words = buffer?.withHostBytes { Set($0.bindMemory(to: UInt32.self)) }
-    #expect(words.map { $0.count == 1 } ?? true)
+    if let words = buffer?.withHostBytes({ Set($0.bindMemory(to: UInt32.self)) }) {
+      #expect(words == [77])
+    }
     submission = nil
     buffer = nil
     #expect(pipeline?.name == "multiply_add")

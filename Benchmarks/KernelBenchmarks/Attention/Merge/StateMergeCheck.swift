@@ -68,7 +68,11 @@ struct StateMergeCheckCase: Sendable, Hashable {
     }
     var logSumExps = random.normal(count).map { 3 * $0 }
     if hasNeutral {
-      for index in 0..<count where index % 5 < 2 || index / heads % rows == 0 {
+      // The first row's partials are all neutral.
+      let ofFirstRow =
+        layout == .listed
+        ? { $0 / heads < starts[1] } : { $0 / heads % rows == 0 } as (Int) -> Bool
+      for index in 0..<count where index % 5 < 2 || ofFirstRow(index) {
         logSumExps[index] = -.infinity
         for channel in index * channels..<(index + 1) * channels { outputs[channel] = .nan }
       }
