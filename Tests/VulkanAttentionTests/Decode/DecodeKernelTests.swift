@@ -65,6 +65,36 @@ import Testing
     }
   }
 
+  /// Masks, and formats of the cache, with queries and results of f16.
+  @Test func matrixUnitsAgreeWithTheReference() async throws {
+    let device = try TestDevice.shared()
+    if case .failure(let refusal) = AttentionPlan.matrixFragment(on: device.capabilities, .tuned) {
+      try Test.cancel("\(refusal.reason)")
+    }
+    func expectReference(_ problem: DecodeProblem, _ what: String) async throws {
+      let result = try await run(problem, .matrix)
+      let expected = problem.expected()
+      expectClose(result.output, to: expected.o, within: 1e-3, "\(what): o")
+      expectEach(result.logSumExp, within: 2e-3, of: expected.lse, "\(what): lse")
+    }
+    for option in [nil, AttentionCheckOption.window, .tree, .sinks, .softcap, .leftPadding] {
+      // 61 and 150 keys end amid a tile.
+      let problem = try small(lengths: [150, 61]) {
+        $0.option = option
+        $0.queryTokens = 3
+        ($0.elementType, $0.keyFormat, $0.valueFormat) = (.f16, .f16, .f16)
+      }.problem()
+      try await expectReference(problem, option?.rawValue ?? "plain")
+    }
+    for format in [CacheFormat.q8, .q4WithMinimum, .int8(groupSize: 16, scaleType: .f16), .e4m3] {
+      let problem = try small(lengths: [40]) {
+        ($0.headSize, $0.valueHeadSize) = (32, 32)
+        ($0.elementType, $0.keyFormat, $0.valueFormat) = (.f16, format, format)
+      }.problem()
+      try await expectReference(problem, "\(format)")
+    }
+  }
+
   /// Both shaders for software drivers, tiles of one to eight rows, and a key whose scores are all -inf.
   @Test(arguments: [true, false], [1, 3, 6])
   func softwareDriversWithAndWithoutDerivatives(_ hasThem: Bool, _ heads: Int) async throws {
