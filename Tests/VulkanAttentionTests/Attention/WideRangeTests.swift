@@ -1,3 +1,4 @@
+import Foundation
 import TestSupport
 import Testing
 
@@ -99,6 +100,16 @@ struct WideRangeTests {
     try await expectExact(shared, variant, "values are keys")
     var resumed = try problem(resumes: true)
     resumed.inputs.value = resumed.inputs.value.map { $0 * 0x1p+20 }
-    try await resumed.expectExact(variant, on: device, "resumed")
+    let initial = numbers(resumed.inputs.operands[.initialOutput] ?? [])
+    #expect(!initial.isEmpty)
+    resumed.set(.initialOutput, initial.map { Float($0) * 0x1p+20 })
+    let result = try await resumed.expectExact(variant, on: device, "resumed")
+    let state = try #require(result.state)
+    // What it holds, brought to an end.
+    let results = state.output.indices.map { state.output[$0] / state.sum[$0 / Self.channels] }
+    let expected = resumed.reference()
+    expectClose(results, to: expected.o, within: Self.gate, "state, resumed")
+    expectEach(
+      zip(state.max, state.sum).map { $0 + log($1) }, within: 1e-3, of: expected.lse, "its lse")
   }
 }
