@@ -189,8 +189,8 @@ void main() {
         }
         if (HAS(OPTION_SEQUENCE_IDS) && tokenBegin + place > 0) {
           const uint64_t at = ids.at + place * ids.step;
-          const uint64_t before = at - (tokenBegin + place > 0 ? ids.step : 0ul);
-          clears = clears || WordReference(at).value != WordReference(before).value;
+          const uint64_t earlier = at - (tokenBegin + place > 0 ? ids.step : 0ul);
+          clears = clears || WordReference(at).value != WordReference(earlier).value;
         }
         if (SCALAR_DECAYS || HAS(OPTION_SEQUENCE_IDS)) {
           if (t > 0) {

@@ -1600,7 +1600,8 @@ VKATTN_API vkattn_status vkattn_command_list_free(vkattn_command_list list);
  * may run at the same time, and neither sees what the other writes, unless one waits for the other. Streams use the
  * device's queues in turn; where there are fewer queues than streams, streams share them. */
 VKATTN_API vkattn_status vkattn_stream_create(vkattn_device device, vkattn_stream *stream);
-/* Frees the handle; the stream's work goes on. */
+/* Frees the handle; the stream's work goes on. With the last handle of a stream and its submissions goes a wait for that
+ * work, unless it waits itself for another stream or for a point of yours. */
 VKATTN_API vkattn_status vkattn_stream_free(vkattn_stream stream);
 
 /* A value of a timeline semaphore (a VkSemaphore). */

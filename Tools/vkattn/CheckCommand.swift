@@ -11,8 +11,9 @@ struct CheckCommand: AsyncParsableCommand {
     discussion: """
       Outputs start as NaN, and NaN surrounds every tensor: a row that is not written, a write that \
       goes astray and a read that goes too far are all found. The gate of o is RMS(error) / \
-      RMS(reference): 1e-5 in f32, 2e-3 in f16, 8e-3 in bf16; 16 bits must also be at most twice \
-      as far off as a careful evaluation in that type. The log-sum-exp may be off by 1e-3.
+      RMS(reference): 1e-5 in f32, 2e-3 in f16, 8e-3 in bf16; tiled attention of 16 bits must also be \
+      at most twice as far off as a careful evaluation in that type. The log-sum-exp may be off by \
+      1e-3.
 
         vkattn check --quick
         vkattn check --all-paths --validate

@@ -446,6 +446,22 @@ struct LinearAttentionKernelTests {
     }
   }
 
+  /// The scan over the parts takes several workgroups, and does not end with one.
+  @Test(arguments: LinearWay.chunks)
+  func partsOfLargeStates(_ way: LinearWay) async throws {
+    let problem = LinearProblem(
+      try LinearAttentionRequest(
+        tokens: 150, keyHeads: 1, valueHeads: 1, keyHeadSize: 72, valueHeadSize: 40,
+        operands: [.decay, .initialState, .finalState]))
+    let plan = try way.plan(problem.request, on: device.capabilities) {
+      ($0.workgroups, $0.tokensPerPart) = (64, 16)
+    }
+    let scan = plan.pieces.joined().first { $0.stage.shaderName.contains("scan") }
+    #expect(plan.partCount > 1 && (scan?.groups.x ?? 0) > 1)
+    expectReference(
+      try await problem.run(plan, on: device), problem, "\(plan.partCount) parts")
+  }
+
   /// A prefill and steps from its state are a longer prefill.
   @Test(arguments: LinearWay.chunks)
   func prefillThenSteps(_ way: LinearWay) async throws {

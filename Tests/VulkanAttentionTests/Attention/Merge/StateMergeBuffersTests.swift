@@ -83,7 +83,10 @@ struct StateMergeBuffersTests {
     try await expectTaken(kernel, buffers)
     // Both states may be one.
     buffers = try separate()
-    guard case .separate(let first, _) = buffers.partials else { return }
+    guard case .separate(let first, _) = buffers.partials else {
+      Issue.record("other partials")
+      return
+    }
     buffers.partials = .separate(first, first)
     try await expectTaken(pair, buffers)
   }
@@ -109,7 +112,10 @@ struct StateMergeBuffersTests {
       .bufferTooSmall(tensor: "partialLogSumExps", requiredBytes: 96, availableBytes: 95),
       kernel, buffers)
     buffers = try separate()
-    guard case .separate(let first, let second) = buffers.partials else { return }
+    guard case .separate(let first, let second) = buffers.partials else {
+      Issue.record("other partials")
+      return
+    }
     buffers.partials = .separate(
       first, AttentionState(output: try second.output.slice(0..<508), logSumExp: second.logSumExp))
     try expectRefused(
@@ -272,7 +278,10 @@ struct StateMergeBuffersTests {
     buffers.logSumExp = theirs
     try expectRefused(error, kernel, buffers)
     buffers = try strided()
-    guard case .strided(let state) = buffers.partials else { return }
+    guard case .strided(let state) = buffers.partials else {
+      Issue.record("other partials")
+      return
+    }
     buffers.partials = .strided(AttentionState(output: theirs, logSumExp: state.logSumExp))
     try expectRefused(error, kernel, buffers)
     buffers.partials = .strided(AttentionState(output: state.output, logSumExp: theirs))
