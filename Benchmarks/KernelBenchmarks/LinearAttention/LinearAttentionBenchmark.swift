@@ -174,7 +174,8 @@ struct LinearAttentionBenchmark: Sendable {
     }
   }
 
-  /// Tokens see no later ones: the first of them are a problem of their own, for all heads of the first batch entry.
+  /// Tokens see no later ones, and heads no others: the first tokens of all heads of the first batch entry are compared,
+  /// and all tokens of the last head of the last one.
   private func verify(
     _ result: LinearAttentionReadback, _ request: LinearAttentionRequest,
     _ inputs: LinearAttentionInputs
@@ -186,75 +187,32 @@ struct LinearAttentionBenchmark: Sendable {
           + "it was not written, or is wrong")
     }
     let tokens = request.isCausal ? min(request.tokens, Self.verifiedTokens) : request.tokens
-    // Only the first batch entry is compared.
-    func first(_ values: [Float]) -> [Float] {
-      Array(values[..<(values.count / (request.batchSize * request.tokens) * tokens)])
-    }
-    var own = LinearAttentionInputs(
-      query: first(inputs.query), key: first(inputs.key), value: first(inputs.value))
-    for (operand, values) in inputs.operands {
-      switch values {
-      case .integers: continue
-      case .numbers(let numbers):
-        switch operand {
-        case .headDecay, .rate, .timeStepBias, .skip, .bonus: own.operands[operand] = values
-        case .initialState, .initialSum:
-          own.operands[operand] = .numbers(Array(numbers[..<(numbers.count / request.batchSize)]))
-        default: own.operands[operand] = .numbers(first(numbers))
-        }
-      }
-    }
-    let problem = try request.part(
-      tokens: tokens, keyHeads: request.keyHeads, valueHeads: request.valueHeads)
     let start = try compare(
-      first(result.output), problem.reference(own).o, request, "the first \(tokens) tokens")
-    // Behind them are parts and submissions of their own: all tokens of the last head of the last batch entry.
-    let last = try compareLastHead(result, request, inputs)
+      LinearAttentionPart(entry: 0, tokens: tokens, isLastHead: false), result, request, inputs,
+      "the first \(tokens) tokens")
+    // Behind them are parts and submissions of their own.
+    let last = try compare(
+      LinearAttentionPart(
+        entry: request.batchSize - 1, tokens: request.tokens, isLastHead: true),
+      result, request, inputs, "the last head")
     return (
       max(start.largest, last.largest), max(start.relative, last.relative),
       tokens * request.valueHeads + request.tokens
     )
   }
 
-  private func compareLastHead(
-    _ result: LinearAttentionReadback, _ request: LinearAttentionRequest,
-    _ inputs: LinearAttentionInputs
+  private func compare(
+    _ part: LinearAttentionPart, _ result: LinearAttentionReadback,
+    _ request: LinearAttentionRequest, _ inputs: LinearAttentionInputs, _ what: String
   ) throws -> (largest: Double, relative: Double) {
-    /// Of [B, T, heads, channels], or with `rows` 1 of [B, heads, …].
-    func last(_ values: [Float], heads: Int, rows: Int) -> [Float] {
-      let width = values.count / (request.batchSize * rows * heads)
-      let entry = values.count / request.batchSize * (request.batchSize - 1)
-      return (0..<rows).flatMap { row -> ArraySlice<Float> in
-        let start = entry + ((row + 1) * heads - 1) * width
-        return values[start..<start + width]
-      }
-    }
-    let (heads, keyHeads, tokens) = (request.valueHeads, request.keyHeads, request.tokens)
-    let updates = tokens * request.updatesPerToken
-    var own = LinearAttentionInputs(
-      query: last(inputs.query, heads: keyHeads, rows: tokens),
-      key: last(inputs.key, heads: keyHeads, rows: updates),
-      value: last(inputs.value, heads: heads, rows: updates))
-    for (operand, values) in inputs.operands {
-      guard case .numbers(let numbers) = values else { continue }
-      let part: [Float]
-      switch operand {
-      case .headDecay, .rate, .timeStepBias, .skip, .bonus:
-        part = Array(numbers.suffix(numbers.count / heads))
-      case .initialState, .initialSum: part = last(numbers, heads: heads, rows: 1)
-      case .eraseKeys: part = last(numbers, heads: keyHeads, rows: updates)
-      case .beta, .eraseGates, .writeGates: part = last(numbers, heads: heads, rows: updates)
-      default: part = last(numbers, heads: heads, rows: tokens)
-      }
-      own.operands[operand] = .numbers(part)
-    }
-    let expected = try request.part(tokens: tokens, keyHeads: 1, valueHeads: 1).reference(own)
-    if let states = result.states[.finalState] {
+    let expected = try part.request(of: request).reference(part.inputs(inputs, of: request))
+    // The state is behind all tokens.
+    if part.tokens == request.tokens, let states = result.states[.finalState] {
       _ = try compare(
-        last(states, heads: heads, rows: 1), expected.state, request, "the last final state")
+        part.state(states, of: request), expected.state, request, "\(what): the final state")
     }
     return try compare(
-      last(result.output, heads: heads, rows: tokens), expected.o, request, "the last head")
+      part.rows(result.output, request.valueHeads, of: request), expected.o, request, what)
   }
 
   private func compare(
@@ -273,13 +231,66 @@ struct LinearAttentionBenchmark: Sendable {
   }
 }
 
-extension LinearAttentionRequest {
-  /// The same of one sequence with fewer tokens or heads.
-  fileprivate func part(tokens: Int, keyHeads: Int, valueHeads: Int) throws -> Self {
+/// The first tokens of a batch entry, of all heads or of the last one: a problem of its own.
+private struct LinearAttentionPart {
+  let entry: Int
+  let tokens: Int
+  let isLastHead: Bool
+
+  func request(of whole: LinearAttentionRequest) throws -> LinearAttentionRequest {
     try LinearAttentionRequest(
-      tokens: tokens, keyHeads: keyHeads, valueHeads: valueHeads, keyHeadSize: keyHeadSize,
-      valueHeadSize: valueHeadSize, updatesPerToken: updatesPerToken, scale: scale, erases: erases,
-      readsBeforeUpdate: readsBeforeUpdate, isCausal: isCausal, appliesSoftplus: appliesSoftplus,
-      normalizer: normalizer, operands: operands)
+      tokens: tokens, keyHeads: isLastHead ? 1 : whole.keyHeads,
+      valueHeads: isLastHead ? 1 : whole.valueHeads, keyHeadSize: whole.keyHeadSize,
+      valueHeadSize: whole.valueHeadSize, updatesPerToken: whole.updatesPerToken,
+      scale: whole.scale, erases: whole.erases, readsBeforeUpdate: whole.readsBeforeUpdate,
+      isCausal: whole.isCausal, appliesSoftplus: whole.appliesSoftplus,
+      normalizer: whole.normalizer, operands: whole.operands)
+  }
+
+  func inputs(
+    _ inputs: LinearAttentionInputs, of whole: LinearAttentionRequest
+  ) -> LinearAttentionInputs {
+    let (heads, keyHeads, updates) = (whole.valueHeads, whole.keyHeads, whole.updatesPerToken)
+    var own = LinearAttentionInputs(
+      query: rows(inputs.query, keyHeads, of: whole),
+      key: rows(inputs.key, keyHeads, updates: updates, of: whole),
+      value: rows(inputs.value, heads, updates: updates, of: whole))
+    for (operand, values) in inputs.operands {
+      guard case .numbers(let numbers) = values else { continue }
+      let part: [Float] =
+        switch operand {
+        case .headDecay, .rate, .timeStepBias, .skip, .bonus:
+          isLastHead ? numbers.suffix(numbers.count / heads) : numbers
+        case .initialState, .initialSum: state(numbers, of: whole)
+        case .eraseKeys: rows(numbers, keyHeads, updates: updates, of: whole)
+        case .beta, .eraseGates, .writeGates: rows(numbers, heads, updates: updates, of: whole)
+        default: rows(numbers, heads, of: whole)
+        }
+      own.operands[operand] = .numbers(part)
+    }
+    return own
+  }
+
+  /// Of [B, T × updates, heads, channels].
+  func rows(
+    _ values: [Float], _ heads: Int, updates: Int = 1, of whole: LinearAttentionRequest
+  ) -> [Float] {
+    part(values, rows: whole.tokens * updates, taken: tokens * updates, heads, whole)
+  }
+
+  /// Of [B, H, …].
+  func state(_ values: [Float], of whole: LinearAttentionRequest) -> [Float] {
+    part(values, rows: 1, taken: 1, whole.valueHeads, whole)
+  }
+
+  private func part(
+    _ values: [Float], rows: Int, taken: Int, _ heads: Int, _ whole: LinearAttentionRequest
+  ) -> [Float] {
+    let row = values.count / (whole.batchSize * rows)
+    let width = isLastHead ? row / heads : row
+    return (0..<taken).flatMap { index -> ArraySlice<Float> in
+      let end = (entry * rows + index + 1) * row
+      return values[end - width..<end]
+    }
   }
 }

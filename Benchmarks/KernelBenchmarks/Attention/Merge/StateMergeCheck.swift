@@ -68,11 +68,12 @@ struct StateMergeCheckCase: Sendable, Hashable {
     }
     var logSumExps = random.normal(count).map { 3 * $0 }
     if hasNeutral {
-      // The first row's partials are all neutral.
-      let ofFirstRow =
-        layout == .listed
-        ? { $0 / heads < starts[1] } : { $0 / heads % rows == 0 } as (Int) -> Bool
-      for index in 0..<count where index % 5 < 2 || ofFirstRow(index) {
+      let firstEnd = starts[1]
+      for index in 0..<count {
+        let place = index / heads
+        // The first row's partials are all neutral.
+        let isOfFirstRow = layout == .listed ? place < firstEnd : place % rows == 0
+        guard index % 5 < 2 || isOfFirstRow else { continue }
         logSumExps[index] = -.infinity
         for channel in index * channels..<(index + 1) * channels { outputs[channel] = .nan }
       }
